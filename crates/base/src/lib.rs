@@ -1,0 +1,13 @@
+//! Layer 0: the small things that every other crate stands on.
+//!
+//! Owns number formats, glob matching, checksums, hashing of keys, ids and offsets as types, and the
+//! trait behind which files live ([`disk`]). It knows no other crate of the project, does no I/O of its own outside
+//! `disk`, and reads no clock.
+
+pub mod crc64;
+pub mod disk;
+pub mod glob;
+pub mod hash;
+pub mod id;
+pub mod number;
+pub mod random;

@@ -1,0 +1,1 @@
+//! (to be written: the tests that every engine must pass)
