@@ -1,0 +1,234 @@
+//! The file system of the machine.
+//!
+//! Regions are shared mappings of files whose space `fallocate` reserved. They are synced with `msync` of just the range wanted, which
+//! leaves pages beyond it alone: those that were warmed for the appender stay writable, and their zeros are not written.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::region::{Backing, RegionWriter};
+use super::{DirEntry, DirLock, Disk, DiskError, DiskErrorKind};
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+/// Device and inode of each region that this process has open: a second writer of the same memory would break the promise of
+/// [`Backing`]. Other processes are kept out by the lock on the data directory.
+static OPEN: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+fn open_regions() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
+    // The set is consistent after each single operation, so a panic elsewhere does not spoil it.
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Turns an I/O error into one that names the operation and the file.
+trait Context<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T, DiskError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|error| DiskError::from_io(doing, path, &error))
+    }
+}
+
+impl<T> Context<T> for rustix::io::Result<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|error| DiskError::from_io(doing, path, &error.into()))
+    }
+}
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        let mut missing = Vec::new();
+        let mut at = Some(dir);
+        while let Some(path) = at.filter(|path| !path.as_os_str().is_empty() && !path.exists()) {
+            missing.push(path);
+            at = path.parent();
+        }
+        fs::create_dir_all(dir).context("create directory", dir)?;
+        for path in missing {
+            if let Some(parent) = path.parent() {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                self.sync_dir(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
+        fs::read(path).context("read", path)
+    }
+
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut file = File::create(path).context("create", path)?;
+        file.write_all(bytes).context("write", path)?;
+        file.sync_all().context("sync", path)
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let file = OpenOptions::new().write(true).open(path).context("open", path)?;
+        file.write_all_at(bytes, offset).context("write", path)
+    }
+
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
+        // What another descriptor wrote is synced as well: the pages belong to the file.
+        File::open(path).context("open", path)?.sync_all().context("sync", path)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir).context("list", dir)? {
+            let entry = entry.context("list", dir)?;
+            // No file of ours has a name that is not UTF-8, so such a one is somebody else's.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(meta) => {
+                    let len = if meta.is_dir() { 0 } else { meta.len() };
+                    entries.push(DirEntry { name, is_dir: meta.is_dir(), len });
+                }
+                // Removed since the name was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(DiskError::from_io("examine", &entry.path(), &error)),
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        fs::remove_file(path).context("remove", path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.context("remove directory", dir),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        fs::rename(from, to).context("rename", from)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        File::open(dir).context("open", dir)?.sync_all().context("sync", dir)
+    }
+
+    fn free_space(&self, path: &Path) -> Result<u64, DiskError> {
+        let stat = rustix::fs::statvfs(path).context("examine the file system of", path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, DiskError> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).context("open", path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).context("lock", path)?;
+        Ok(Box::new(FileLock { _file: file }))
+    }
+
+    fn create_region(&self, path: &Path, len: usize) -> Result<RegionWriter, DiskError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).context("create", path)?;
+        let made = reserve(&file, len as u64).context("reserve space for", path).and_then(|()| map(file, path));
+        if made.is_err() {
+            // The name was free before, so the file is ours to remove; the error that is reported is the first one.
+            let _ = fs::remove_file(path);
+        }
+        made
+    }
+
+    fn open_region(&self, path: &Path) -> Result<RegionWriter, DiskError> {
+        let file = OpenOptions::new().read(true).write(true).open(path).context("open", path)?;
+        map(file, path)
+    }
+}
+
+/// Reserves space for a new file's first `len` bytes, which read as zeros.
+fn reserve(mut file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        // File systems that cannot reserve have to be written to.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            io::copy(&mut io::Read::take(io::repeat(0), len), &mut file)?;
+            file.sync_all()
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Maps a whole file that is not empty and that this process has not mapped yet.
+fn map(file: File, path: &Path) -> Result<RegionWriter, DiskError> {
+    let meta = file.metadata().context("examine", path)?;
+    if meta.len() == 0 {
+        return Err(DiskError::new("map", path, DiskErrorKind::Other, "the file is empty"));
+    }
+    let id = (meta.dev(), meta.ino());
+    if !open_regions().insert(id) {
+        return Err(DiskError::new("map", path, DiskErrorKind::Busy, "the file is mapped already"));
+    }
+    let entry = OpenEntry(id);
+    let map = MmapOptions::new().map_raw(&file).context("map", path)?;
+    let backing = RealBacking { map, first_sync: Mutex::new(Some(file)), path: path.to_owned(), _entry: entry };
+    Ok(RegionWriter::new(Box::new(backing)))
+}
+
+/// Takes the file out of the set of open ones when the region goes.
+struct OpenEntry((u64, u64));
+
+impl Drop for OpenEntry {
+    fn drop(&mut self) {
+        open_regions().remove(&self.0);
+    }
+}
+
+struct RealBacking {
+    map: MmapRaw,
+    /// The file until its first sync, which makes length and reserved space durable too; a long log then needs no descriptors.
+    first_sync: Mutex<Option<File>>,
+    path: PathBuf,
+    /// Declared after `map`, so dropped after it: the file counts as open until it is unmapped.
+    _entry: OpenEntry,
+}
+
+// SAFETY: the mapping stays in place until `map` is dropped, its address does not change, nothing here reads or writes it except the kernel,
+// and `OPEN` admits one mapping of a file per process. Another process that has the data directory's lock taken away from it,
+// or a person who truncates the file by hand, is outside of what a program can rule out.
+unsafe impl Backing for RealBacking {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        // A mapping is never at address zero: `mmap` reports failures apart from that, and the file is not empty.
+        (NonNull::new(self.map.as_mut_ptr()).unwrap_or(NonNull::dangling()), self.map.len())
+    }
+
+    fn sync(&self, range: Range<usize>, _published: usize) -> Result<(), DiskError> {
+        // Held across the first sync, on purpose: a second one that skipped it would report what is not durable yet.
+        let mut file = self.first_sync.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = file.as_ref() {
+            open.sync_all().context("sync", &self.path)?;
+            *file = None;
+            return Ok(());
+        }
+        drop(file);
+        self.map.flush_range(range.start, range.end - range.start).context("sync", &self.path)
+    }
+
+    fn warm(&self, range: Range<usize>) {
+        // A hint: kernels before 5.14 do not know it, and then the appender takes the page faults itself.
+        let _ = self.map.advise_range(Advice::PopulateWrite, range.start, range.end - range.start);
+    }
+}
+
+#[derive(Debug)]
+struct FileLock {
+    _file: File,
+}
+
+impl DirLock for FileLock {}
