@@ -6,6 +6,7 @@
 
 pub mod crc64;
 pub mod disk;
+pub mod extended;
 pub mod glob;
 pub mod hash;
 pub mod id;
