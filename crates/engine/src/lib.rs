@@ -5,6 +5,7 @@
 //! crates of their own (`engine-memory`, `engine-rocksdb`); [`conformance`] holds the tests that each must pass.
 
 pub mod conformance;
+pub mod faulty;
 pub mod row;
 
 use std::fmt;
