@@ -1,0 +1,231 @@
+//! The one way to run a command: find it, see whether it may run now, queue it or call it, log its effects.
+//!
+//! [`resolve`] and [`needs_writer`] are separate from [`execute`], since the server must know whether to take the writer lock
+//! before there is a [`Ctx`]. EXEC and scripts run their commands through [`call`], so that all get the same treatment.
+
+use std::sync::atomic::Ordering;
+
+use crate::Outcome;
+use crate::context::{Ctx, Origin};
+use crate::error::{self, CmdError};
+use crate::session::{Queued, Session};
+use crate::shared::{Events, Gates};
+use crate::table::{Command, Flags, Table};
+
+/// Finds the command, or the subcommand, that `args` name, and checks the number of arguments.
+pub fn resolve(table: &Table, args: &[&[u8]]) -> Result<&'static Command, CmdError> {
+    let Some(command) = args.first().and_then(|name| table.find(name)) else {
+        return Err(unknown_command(args));
+    };
+    if let (false, Some(name)) = (command.subcommands.is_empty(), args.get(1)) {
+        if let Some(found) = command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name)) {
+            if !found.arity_fits(args.len()) {
+                return Err(wrong_arity(&format!("{}|{}", command.name, found.name)));
+            }
+            return Ok(found);
+        }
+        if !name.eq_ignore_ascii_case(b"help") && command.arity < 0 {
+            let mut text = b"ERR unknown subcommand '".to_vec();
+            text.extend_from_slice(&name[..name.len().min(128)]);
+            text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_ascii_uppercase()).as_bytes());
+            return Err(CmdError::Bytes(text));
+        }
+    }
+    if !command.arity_fits(args.len()) {
+        return Err(wrong_arity(command.name));
+    }
+    Ok(command)
+}
+
+fn unknown_command(args: &[&[u8]]) -> CmdError {
+    let cut = |bytes: &[u8], most: usize| -> Vec<u8> { bytes[..bytes.len().min(most)].to_vec() };
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend(cut(args.first().copied().unwrap_or(b""), 128));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut quoted = Vec::new();
+    for arg in args.iter().skip(1) {
+        if quoted.len() >= 128 {
+            break;
+        }
+        quoted.push(b'\'');
+        let room = 128 - quoted.len().min(128);
+        quoted.extend(cut(arg, room));
+        quoted.extend_from_slice(b"' ");
+    }
+    text.extend(quoted);
+    CmdError::Bytes(text)
+}
+
+/// The error for a wrong number of arguments; a subcommand's name is `container|name`.
+#[must_use]
+pub fn wrong_arity(name: &str) -> CmdError {
+    CmdError::text(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// Whether running this command for this client takes the writer lock.
+#[must_use]
+pub fn needs_writer(session: &Session, command: &Command) -> bool {
+    command.flags.needs_writer() && !will_queue(session, command)
+}
+
+fn will_queue(session: &Session, command: &Command) -> bool {
+    session.multi.is_some() && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+/// Why the command may not run now, if it may not.
+fn refusal(ctx: &Ctx<'_>, command: &Command) -> Option<CmdError> {
+    let gates: &Gates = &ctx.shared.gates;
+    let on = |gate: &std::sync::atomic::AtomicBool| gate.load(Ordering::Relaxed);
+    let flags = command.flags;
+    if on(&gates.needs_auth) && !ctx.session.authenticated && !flags.has(Flags::NO_AUTH) {
+        return Some(error::NO_AUTH);
+    }
+    if flags.has(Flags::NO_MULTI) && ctx.session.multi.is_some() {
+        return Some(CmdError::text("ERR Command not allowed inside a transaction"));
+    }
+    if on(&gates.too_few_replicas) && flags.has(Flags::WRITE) {
+        return Some(error::NO_REPLICAS);
+    }
+    if on(&gates.read_only) && flags.has(Flags::WRITE) {
+        return Some(error::READ_ONLY);
+    }
+    if !ctx.out.is_resp3()
+        && ctx.session.in_pubsub()
+        && !matches!(
+            command.name,
+            "ping"
+                | "subscribe"
+                | "ssubscribe"
+                | "unsubscribe"
+                | "sunsubscribe"
+                | "psubscribe"
+                | "punsubscribe"
+                | "quit"
+                | "reset"
+        )
+    {
+        return Some(CmdError::text(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            command.name
+        )));
+    }
+    if on(&gates.stale) && !flags.has(Flags::STALE) {
+        return Some(error::MASTER_DOWN);
+    }
+    if on(&gates.loading) && !flags.has(Flags::LOADING) {
+        return Some(error::LOADING);
+    }
+    if on(&gates.busy_script) && !flags.has(Flags::ALLOW_BUSY) {
+        return Some(error::BUSY_SCRIPT);
+    }
+    None
+}
+
+/// Runs a client's command: refuses it, queues it for EXEC, or calls it. The reply (an error too) is in `ctx.out` unless the outcome
+/// is to block. `command` comes from [`resolve`] for the same `args`; `ctx.rows` must be a transaction if [`needs_writer`] said so.
+pub fn execute(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Outcome {
+    if ctx.origin == Origin::Client
+        && let Some(reason) = refusal(ctx, command)
+    {
+        reject(ctx, &reason);
+        return Outcome::Done;
+    }
+    if will_queue(ctx.session, command) {
+        if let Some(queue) = ctx.session.multi.as_mut() {
+            queue.bytes += args.iter().map(|arg| arg.len()).sum::<usize>();
+            queue.commands.push(Queued { command, args: args.iter().map(|arg| arg.to_vec()).collect() });
+        }
+        ctx.out.simple("QUEUED");
+        return Outcome::Done;
+    }
+    ctx.session.last_command = command.name;
+    let outcome = call(ctx, command, args);
+    if ctx.rows.can_write() {
+        let mut effects = std::mem::take(&mut ctx.effects);
+        effects.finish(ctx.rows.transaction());
+    }
+    outcome
+}
+
+/// Replies an error to a command that was not run. If a MULTI is open, its EXEC will abort.
+pub fn reject(ctx: &mut Ctx<'_>, reason: &CmdError) {
+    if let Some(queue) = ctx.session.multi.as_mut() {
+        queue.failed = true;
+    }
+    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+    ctx.out.error(&reason.reply_bytes());
+}
+
+/// Runs one command, be it a client's own or one inside EXEC or a script, and logs its effect if it changed anything. An error becomes
+/// its reply, and all that the handler wrote is taken back.
+pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Outcome {
+    ctx.shared.stats.commands.fetch_add(1, Ordering::Relaxed);
+    let writes = command.flags.has(Flags::WRITE);
+    if writes && let Err(error) = expire_due_keys(ctx, command, args) {
+        fail(ctx, &error);
+        return Outcome::Done;
+    }
+    let reply_start = ctx.out.len();
+    let dirty_before = std::mem::take(&mut ctx.dirty);
+    let explicit_before = std::mem::take(&mut ctx.effects.explicit);
+    let savepoint = writes.then(|| ctx.rows.transaction().savepoint());
+    let result = (command.handler)(ctx, args);
+    let outcome = match result {
+        Ok(outcome) => {
+            if writes && ctx.dirty > 0 && !ctx.effects.explicit {
+                ctx.log_effect(ctx.session.db, args);
+            }
+            outcome
+        }
+        Err(error) => {
+            if let Some(savepoint) = savepoint {
+                ctx.rows.transaction().rollback_to(savepoint);
+            }
+            ctx.dirty = 0;
+            ctx.out.truncate(reply_start);
+            fail(ctx, &error);
+            Outcome::Done
+        }
+    };
+    ctx.dirty += dirty_before;
+    ctx.effects.explicit = explicit_before;
+    outcome
+}
+
+fn fail(ctx: &mut Ctx<'_>, error: &CmdError) {
+    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+    ctx.out.error(&error.reply_bytes());
+}
+
+/// Deletes those of the command's keys whose time has come, and logs that, so that the command and every replica see the same data.
+fn expire_due_keys(ctx: &mut Ctx<'_>, command: &Command, args: &[&[u8]]) -> Result<(), CmdError> {
+    use ardb_engine::Rows;
+    if ctx.origin != Origin::Client || ctx.shared.gates.is_replica.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if ctx.rows.expiry_count(ctx.session.db) == 0 {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    command.keys.each(args, |index| {
+        if result.is_ok() {
+            result = delete_if_due(ctx, ctx.session.db, args[index]).map(|_| ());
+        }
+    });
+    result
+}
+
+/// Deletes the key if its time has come, logs the DEL and publishes the event. Whether it did. The active expiry job calls it too.
+pub fn delete_if_due(ctx: &mut Ctx<'_>, db: u32, key: &[u8]) -> Result<bool, CmdError> {
+    let at = ctx.at_db(db, key);
+    if !ardb_types::keyspace::delete_if_due(&mut ctx.rows, &at)? {
+        return Ok(false);
+    }
+    let dirty = ctx.dirty;
+    ctx.modified_db(db, key);
+    ctx.dirty = dirty;
+    ctx.log_effect(db, &[b"DEL", key]);
+    ctx.shared.stats.expired.fetch_add(1, Ordering::Relaxed);
+    ctx.notify_db(Events::EXPIRED, "expired", db, key);
+    Ok(true)
+}

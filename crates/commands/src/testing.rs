@@ -1,0 +1,188 @@
+//! A tiny server for unit tests: commands as text in, reply and logged effects as text out, over the model of rows.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use ardb_base::id::{KeyspaceId, ObjectId};
+use ardb_engine::row::Visit;
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Value};
+use ardb_resp::Reply;
+use ardb_types::model::Model;
+
+use crate::context::{Access, Ctx, Host, Origin, Savepoint, Transaction};
+use crate::effects::Effects;
+use crate::session::Session;
+use crate::shared::{NoMailbox, Shared};
+use crate::table::Table;
+use crate::{Outcome, cmd, dispatch};
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The model with a frame.
+struct ModelTransaction {
+    model: Model,
+    payload: Vec<u8>,
+    stream_db: Option<u32>,
+    saved: Vec<Model>,
+}
+
+impl Rows for ModelTransaction {
+    fn get(&self, key: RowKey<'_>) -> Result<Option<Value>, EngineError> {
+        self.model.get(key)
+    }
+    fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        self.model.scan(range, direction, visit)
+    }
+    fn keyspace(&self, db: u32) -> KeyspaceId {
+        self.model.keyspace(db)
+    }
+    fn key_count(&self, db: u32) -> u64 {
+        self.model.key_count(db)
+    }
+    fn expiry_count(&self, db: u32) -> u64 {
+        self.model.expiry_count(db)
+    }
+}
+
+impl RowsMut for ModelTransaction {
+    fn put(&mut self, key: RowKey<'_>, value: &[u8]) {
+        self.model.put(key, value);
+    }
+    fn delete(&mut self, key: RowKey<'_>) {
+        self.model.delete(key);
+    }
+    fn new_object(&mut self) -> ObjectId {
+        self.model.new_object()
+    }
+    fn discard(&mut self, object: ObjectId) {
+        self.model.discard(object);
+    }
+    fn count(&mut self, db: u32, keys: i64, expiries: i64) {
+        self.model.count(db, keys, expiries);
+    }
+    fn flush(&mut self, db: u32) {
+        self.model.flush(db);
+    }
+    fn swap(&mut self, a: u32, b: u32) {
+        self.model.swap(a, b);
+    }
+}
+
+impl Transaction for ModelTransaction {
+    fn payload(&mut self) -> &mut Vec<u8> {
+        &mut self.payload
+    }
+    fn stream_db(&mut self) -> &mut Option<u32> {
+        &mut self.stream_db
+    }
+    fn savepoint(&mut self) -> Savepoint {
+        self.saved.push(self.model.clone());
+        Savepoint { undo: self.saved.len() - 1, payload: self.payload.len(), stream_db: self.stream_db }
+    }
+    fn rollback_to(&mut self, savepoint: Savepoint) {
+        self.model = self.saved[savepoint.undo].clone();
+        self.payload.truncate(savepoint.payload);
+        self.stream_db = savepoint.stream_db;
+    }
+}
+
+/// One client on one server.
+pub struct Harness {
+    transaction: ModelTransaction,
+    /// What is shared; tests change settings through it.
+    pub shared: Arc<Shared>,
+    /// The client.
+    pub session: Session,
+    /// The clock.
+    pub now: i64,
+    /// Where commands come from.
+    pub origin: Origin,
+}
+
+impl Harness {
+    /// A fresh server with all commands of this crate, 16 databases, the clock at 1,000,000,000,000 ms.
+    pub fn new() -> Harness {
+        let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 16, 1));
+        let transaction =
+            ModelTransaction { model: Model::new(16), payload: Vec::new(), stream_db: Some(0), saved: Vec::new() };
+        let session = Session::new(1, Arc::new(NoMailbox));
+        Harness { transaction, shared, session, now: 1_000_000_000_000, origin: Origin::Client }
+    }
+
+    /// Runs a line of words (no quoting: for other bytes use [`Harness::run_args`]) and gives the raw reply, `(blocked)` if it blocks.
+    pub fn run(&mut self, line: &str) -> String {
+        let args: Vec<&[u8]> = line.split(' ').filter(|word| !word.is_empty()).map(str::as_bytes).collect();
+        self.run_args(&args)
+    }
+
+    /// Runs a command. CRLF in the reply is shown as a space.
+    pub fn run_args(&mut self, args: &[&[u8]]) -> String {
+        self.transaction.saved.clear();
+        let mut out = Reply::new(self.session.protocol);
+        let mut ctx = Ctx {
+            rows: Access::Write(&mut self.transaction),
+            out: &mut out,
+            session: &mut self.session,
+            shared: &self.shared,
+            host: &NoHost,
+            origin: self.origin,
+            now: self.now,
+            effects: Effects::default(),
+            dirty: 0,
+            depth: 0,
+            in_script: false,
+        };
+        let outcome = match dispatch::resolve(&self.shared.table, args) {
+            Ok(command) => dispatch::execute(&mut ctx, command, args),
+            Err(error) => {
+                dispatch::reject(&mut ctx, &error);
+                Outcome::Done
+            }
+        };
+        match outcome {
+            Outcome::Done => text(out.bytes()),
+            Outcome::Block(_) => "(blocked)".into(),
+        }
+    }
+
+    /// The effects logged since the last call, as words; commands are parted by ` | `.
+    pub fn take_log(&mut self) -> String {
+        let payload = std::mem::take(&mut self.transaction.payload);
+        let text = text(&payload);
+        let mut commands = Vec::new();
+        let mut words = text.split(' ').filter(|word| !word.is_empty());
+        while let Some(word) = words.next() {
+            if word.starts_with('*') {
+                commands.push(Vec::new());
+            } else if word.starts_with('$')
+                && let (Some(command), Some(arg)) = (commands.last_mut(), words.next())
+            {
+                command.push(arg.to_string());
+            }
+        }
+        commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// The rows.
+    pub fn model(&self) -> &Model {
+        &self.transaction.model
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches("\r\n").replace("\r\n", " ")
+}
+
+#[test]
+fn unknown_commands_and_wrong_arity_have_the_texts_of_redis() {
+    let mut server = Harness::new();
+    assert_eq!(server.run("NOPE a b"), "-ERR unknown command 'NOPE', with args beginning with: 'a' 'b' ");
+    assert_eq!(server.run("GET"), "-ERR wrong number of arguments for 'get' command");
+    assert_eq!(server.run("GET a"), "$-1");
+}

@@ -1,0 +1,136 @@
+//! Keys of any type: lookup, writing and deleting the key's row with everything that hangs on it.
+//!
+//! Invariants, kept by [`put`] and [`delete`] alone: the count of keys and of keys with an expiry is right; a key has an entry in the
+//! expiry index exactly if it has an expiry, at that time; a key's row names an object that no other row names; an object that no row names
+//! any more is discarded.
+
+use ardb_base::id::UnixMs;
+use ardb_engine::{RowKey, Rows, RowsMut, Space};
+
+use crate::{At, Encoding, Header, KeyRow, Kind, TypeError};
+
+/// The key's row, or `None` if there is none or its time has come.
+pub fn lookup(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {
+    Ok(lookup_raw(rows, at)?.filter(|row| !is_due(row, at.now)))
+}
+
+/// The key's row, expired or not.
+pub fn lookup_raw(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {
+    rows.get(at.row())?.map(KeyRow::parse).transpose()
+}
+
+/// The key's row if it is of this type; an error if it is of another.
+pub fn lookup_kind(rows: &(impl Rows + ?Sized), at: &At<'_>, kind: Kind) -> Result<Option<KeyRow>, TypeError> {
+    match lookup(rows, at)? {
+        Some(row) if row.kind() != kind => Err(TypeError::WrongType),
+        row => Ok(row),
+    }
+}
+
+/// Whether the row's time has come.
+#[must_use]
+pub fn is_due(row: &KeyRow, now: UnixMs) -> bool {
+    row.expiry().is_some_and(|expiry| expiry <= now)
+}
+
+/// Writes the key's row: `header`, then `rest` (see [`Header::encode`]). `old` is the row that stands there now, due or not, as
+/// [`lookup_raw`] gave it in this transaction. The old value's object is discarded unless the new header names it too.
+pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>, header: &Header, rest: &[u8]) {
+    let old_expiry = old.and_then(KeyRow::expiry);
+    if old_expiry != header.expiry {
+        if let Some(time) = old_expiry {
+            with_expiry_key(at, time, |key| rows.delete(key));
+        }
+        if let Some(time) = header.expiry {
+            with_expiry_key(at, time, |key| rows.put(key, b""));
+        }
+    }
+    if let Some(old) = old
+        && old.encoding() == Encoding::Rows
+        && !(header.encoding == Encoding::Rows && header.object == old.object())
+    {
+        rows.discard(old.object());
+    }
+    let keys = i64::from(old.is_none());
+    let expiries = i64::from(header.expiry.is_some()) - i64::from(old_expiry.is_some());
+    if keys != 0 || expiries != 0 {
+        rows.count(at.db, keys, expiries);
+    }
+    // A row is written once for every command that changes a value: small ones are built on the stack.
+    let mut small = [0u8; 128];
+    let len =
+        3 + 8 * usize::from(header.expiry.is_some()) + 16 * usize::from(header.encoding == Encoding::Rows) + rest.len();
+    if len <= small.len() {
+        encode_small(header, rest, &mut small);
+        rows.put(at.row(), &small[..len]);
+    } else {
+        let mut out = Vec::with_capacity(len);
+        header.encode(rest, &mut out);
+        rows.put(at.row(), &out);
+    }
+}
+
+fn encode_small(header: &Header, rest: &[u8], small: &mut [u8; 128]) {
+    let mut len = 3;
+    small[0] = header.kind as u8;
+    small[1] = header.encoding as u8;
+    small[2] = u8::from(header.expiry.is_some());
+    let mut add = |bytes: &[u8]| {
+        small[len..len + bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
+    };
+    if let Some(expiry) = header.expiry {
+        add(&expiry.to_le_bytes());
+    }
+    if header.encoding == Encoding::Rows {
+        add(&header.object.0.to_le_bytes());
+        add(&header.size.to_le_bytes());
+    }
+    add(rest);
+}
+
+/// Deletes the key, of which `old` is the row as it stands. O(1) whatever its size: the value's rows are discarded.
+pub fn delete(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: &KeyRow) {
+    if let Some(time) = old.expiry() {
+        with_expiry_key(at, time, |key| rows.delete(key));
+    }
+    if old.encoding() == Encoding::Rows {
+        rows.discard(old.object());
+    }
+    rows.delete(at.row());
+    rows.count(at.db, -1, -i64::from(old.expiry().is_some()));
+}
+
+/// Deletes the key if its time has come; whether it did.
+pub fn delete_if_due(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> Result<bool, TypeError> {
+    match lookup_raw(rows, at)? {
+        Some(row) if is_due(&row, at.now) => {
+            delete(rows, at, &row);
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Gives the key, whose row is `old`, this expiry, or none.
+pub fn set_expiry(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: &KeyRow, expiry: Option<UnixMs>) {
+    let header = Header { expiry, ..old.header() };
+    match old.encoding() {
+        Encoding::Inline => put(rows, at, Some(old), &header, old.inline()),
+        Encoding::Rows => put(rows, at, Some(old), &header, old.extra()),
+    }
+}
+
+/// Calls `then` with the name of the entry of `at` in the expiry index for `time`.
+fn with_expiry_key(at: &At<'_>, time: UnixMs, then: impl FnOnce(RowKey<'_>)) {
+    let mut tail = Vec::with_capacity(8 + at.key.len());
+    tail.extend_from_slice(&at.keyspace.0.to_be_bytes());
+    tail.extend_from_slice(at.key);
+    then(RowKey::new(Space::Expiry, 0, expiry_order(time), &tail));
+}
+
+/// The order of a time in the expiry index.
+#[must_use]
+pub fn expiry_order(time: UnixMs) -> u64 {
+    ardb_engine::row::order_of_i64(time)
+}
