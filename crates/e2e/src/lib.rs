@@ -1,1 +1,27 @@
-//! (to be written)
+//! Tests of Ardb from outside, against real servers.
+//!
+//! Owns what such tests need: [`server`] starts and kills servers of any kind, [`client`] speaks to them, [`digest`]
+//! reads a whole data set out of one and compares two of them, [`load`] writes to one from a seed, [`peers`] finds the
+//! real servers that `scripts/peers.sh` brings. Nothing here shares code with the server under test but the random
+//! numbers: a mistake made twice would hide itself.
+//!
+//! The tests stand in `tests/e2e.rs` and take seconds each; what takes longer is a program of its own in `src/bin`.
+#![allow(clippy::disallowed_methods, reason = "tests from outside live on the clock and the environment")]
+
+pub mod client;
+pub mod digest;
+pub mod load;
+pub mod options;
+pub mod peers;
+pub mod reply;
+pub mod server;
+pub mod wait;
+
+/// What a failed step of a test says. Only the text matters: the reader is a person.
+pub type Result<T> = std::io::Result<T>;
+
+/// An error with this text.
+#[must_use]
+pub fn error(text: impl Into<String>) -> std::io::Error {
+    std::io::Error::other(text.into())
+}

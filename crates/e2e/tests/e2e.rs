@@ -1,0 +1,12 @@
+//! The outside tests that continuous integration runs: each takes seconds and starts its own servers.
+//!
+//! The server under test is found as [`ardb_e2e::peers`] says; the real servers are brought by `scripts/peers.sh`.
+
+mod e2e {
+    pub mod as_master;
+    pub mod as_replica;
+    pub mod basics;
+    pub mod durability;
+    pub mod protocol;
+    pub mod wire;
+}
