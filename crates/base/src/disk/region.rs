@@ -177,6 +177,12 @@ impl RegionWriter {
         last - from
     }
 
+    /// Makes the whole file durable, what is not published included.
+    pub fn sync_all(&mut self) -> Result<(), DiskError> {
+        // `&mut self` keeps the writer still, so for the time of the call every byte is as good as published.
+        self.region.backing.sync(0..self.region.len, self.region.len)
+    }
+
     /// Lets readers see everything below `to`.
     ///
     /// # Panics

@@ -1,0 +1,149 @@
+//! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next.
+//!
+//! At most one file is ahead. A failure here is not reported: the appender then makes the segment itself and gets the reason first hand.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use ardb_base::disk::{Disk, Region, RegionWriter};
+use parking_lot::{Condvar, Mutex};
+
+/// How far ahead of the appender memory is prepared, in bytes. It bounds what a sync by the kernel writes in vain.
+pub(crate) const WARM_BYTES: usize = 4 << 20;
+
+/// A file of zeros under a temporary name.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub path: PathBuf,
+    pub writer: RegionWriter,
+}
+
+impl Spare {
+    /// Makes such a file; the name must be free.
+    pub fn make(disk: &dyn Disk, path: PathBuf, len: usize) -> Result<Spare, ardb_base::disk::DiskError> {
+        let writer = disk.create_region(&path, len)?;
+        Ok(Spare { path, writer })
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is wanted, or the last attempt failed.
+    Idle,
+    /// A file of this name and length is wanted.
+    Wanted(PathBuf, usize),
+    /// It is being made.
+    Making,
+    Ready(Spare),
+}
+
+#[derive(Debug)]
+struct State {
+    stage: Stage,
+    warm: Option<(Arc<Region>, Range<usize>)>,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Desk {
+    state: Mutex<State>,
+    /// For the thread: there is work.
+    work: Condvar,
+    /// For the appender: the file is made, or cannot be.
+    made: Condvar,
+}
+
+/// The appender's side. Dropping it ends the thread; a spare file is removed.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    desk: Arc<Desk>,
+    disk: Arc<dyn Disk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// Starts the thread; `None` if the system gives none, and the appender does without.
+    pub fn start(disk: Arc<dyn Disk>) -> Option<Ahead> {
+        let state = State { stage: Stage::Idle, warm: None, stop: false };
+        let desk = Arc::new(Desk { state: Mutex::new(state), work: Condvar::new(), made: Condvar::new() });
+        let (theirs, their_disk) = (desk.clone(), disk.clone());
+        let thread = std::thread::Builder::new().name("ardb-log".into()).spawn(move || run(&theirs, &*their_disk));
+        match thread {
+            Ok(thread) => Some(Ahead { desk, disk, thread: Some(thread) }),
+            Err(error) => {
+                log::warn!("log: no thread to work ahead: {error}");
+                None
+            }
+        }
+    }
+
+    /// Asks for a spare file, unless there is one.
+    pub fn want(&self, path: PathBuf, len: usize) {
+        let mut state = self.desk.state.lock();
+        if matches!(state.stage, Stage::Idle) {
+            state.stage = Stage::Wanted(path, len);
+            self.desk.work.notify_one();
+        }
+    }
+
+    /// Takes the spare file, waiting for it if it is being made.
+    pub fn take(&self) -> Option<Spare> {
+        let mut state = self.desk.state.lock();
+        while matches!(state.stage, Stage::Wanted(..) | Stage::Making) {
+            self.desk.made.wait(&mut state);
+        }
+        match std::mem::replace(&mut state.stage, Stage::Idle) {
+            Stage::Ready(spare) => Some(spare),
+            // The loop leaves no other stage.
+            Stage::Idle | Stage::Wanted(..) | Stage::Making => None,
+        }
+    }
+
+    /// Asks for memory to be prepared; a wish that was not taken up yet is replaced.
+    pub fn warm(&self, region: Arc<Region>, range: Range<usize>) {
+        self.desk.state.lock().warm = Some((region, range));
+        self.desk.work.notify_one();
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.desk.state.lock().stop = true;
+        self.desk.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, there is nothing to add.
+            let _ = thread.join();
+        }
+        if let Stage::Ready(spare) = std::mem::replace(&mut self.desk.state.lock().stage, Stage::Idle) {
+            drop(spare.writer);
+            // If it stays, the next opening removes it.
+            let _ = self.disk.remove(&spare.path);
+        }
+    }
+}
+
+fn run(desk: &Desk, disk: &dyn Disk) {
+    let mut state = desk.state.lock();
+    while !state.stop {
+        if let Some((region, range)) = state.warm.take() {
+            drop(state);
+            region.warm(range);
+            drop(region);
+            state = desk.state.lock();
+        } else if matches!(state.stage, Stage::Wanted(..)) {
+            let Stage::Wanted(path, len) = std::mem::replace(&mut state.stage, Stage::Making) else { continue };
+            drop(state);
+            let spare = Spare::make(disk, path, len);
+            if let Ok(spare) = &spare {
+                spare.writer.region().warm(0..WARM_BYTES);
+            }
+            state = desk.state.lock();
+            state.stage = spare.map_or(Stage::Idle, Stage::Ready);
+            desk.made.notify_all();
+        } else {
+            desk.work.wait(&mut state);
+        }
+    }
+}
