@@ -17,7 +17,8 @@ use crate::{Result, error};
 /// Which commands the server understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavor {
-    /// Those of Redis 2.8.
+    /// Those of Redis 2.8, relative expiries aside: before 7.0 a master passes them on as they are, and its replicas'
+    /// clocks start later than its own.
     Old,
     /// Those of Redis 7.0 too.
     New,
@@ -68,10 +69,11 @@ impl Generator {
 
     fn value(&mut self) -> String {
         let length = match self.random.below(20) {
-            0 => 0,
+            // Redis 2.8 takes an empty string for the number 0, and later ones do not.
+            0 if self.flavor == Flavor::New => 0,
             1 => 300,
             2 if self.random.one_in(20) => 20_000,
-            _ => self.random.below(40) as usize,
+            _ => 1 + self.random.below(40) as usize,
         };
         let number = self.random.next_u64();
         format!("{number:x}").chars().cycle().take(length).collect()
@@ -134,8 +136,8 @@ impl Generator {
         let new = self.flavor == Flavor::New;
         match self.random.below(18) {
             0..4 => command!["SET", key, self.value()],
-            4 => command!["SETEX", key, 1 + self.random.below(100), self.value()],
-            5 => command!["PSETEX", key, 1 + self.random.below(3000), self.value()],
+            4 if new => command!["SETEX", key, 1 + self.random.below(100), self.value()],
+            5 if new => command!["PSETEX", key, 1 + self.random.below(3000), self.value()],
             6 => command!["APPEND", key, self.member()],
             7 => command!["SETRANGE", key, self.random.below(100), self.member()],
             8 => command!["SETBIT", key, self.random.below(2000), self.random.below(2)],
@@ -221,18 +223,19 @@ impl Generator {
         let kind = ["str", "list", "set", "hash", "zset"][self.random.below(5) as usize];
         let key = self.key(kind);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let new = self.flavor == Flavor::New;
         match self.random.below(12) {
-            0..2 => command!["EXPIRE", key, 1 + self.random.below(1000)],
-            2..4 => command!["PEXPIRE", key, 1 + self.random.below(4000)],
-            4 => command!["EXPIREAT", key, clock.as_secs() + self.random.below(500)],
-            5 => command!["PEXPIREAT", key, clock.as_millis() as u64 + 1 + self.random.below(100_000)],
+            0..2 if new => command!["EXPIRE", key, 1 + self.random.below(1000)],
+            2..4 if new => command!["PEXPIRE", key, 1 + self.random.below(4000)],
+            0..2 | 4 => command!["EXPIREAT", key, clock.as_secs() + self.random.below(500)],
+            2..4 | 5 => command!["PEXPIREAT", key, clock.as_millis() as u64 + 1 + self.random.below(100_000)],
             6 => command!["PERSIST", key],
             7 => command!["RENAME", key, self.key(kind)],
             // Redis 2.8 drops the expiry of a key that it moves, and later ones do not.
-            8 if self.flavor == Flavor::New => command!["MOVE", key, self.random.below(DATABASES)],
+            8 if new => command!["MOVE", key, self.random.below(DATABASES)],
             9 => command!["SORT", key, "ALPHA", "STORE", self.key("list")],
-            10 if self.flavor == Flavor::New => command!["COPY", key, self.key(kind), "REPLACE"],
-            11 if self.flavor == Flavor::New => command!["UNLINK", key],
+            10 if new => command!["COPY", key, self.key(kind), "REPLACE"],
+            11 if new => command!["UNLINK", key],
             _ => command!["DEL", key],
         }
     }

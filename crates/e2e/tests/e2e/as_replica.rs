@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ardb_e2e::load::{Flavor, Generator, Load, populate};
 use ardb_e2e::options::seed;
-use ardb_e2e::server::{Server, Setup};
+use ardb_e2e::server::{Server, Setup, stands_in};
 use ardb_e2e::wait::{follow, syncs, wait_equal, wait_linked, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -21,6 +21,14 @@ fn pair(master: Setup, replica: Setup, flavor: Flavor) -> (Server, Server, Load)
     follow(&replica, &master).unwrap();
     wait_linked(&replica, LIMIT).unwrap();
     (master, replica, load)
+}
+
+/// Starts the replica again. It finds its master by itself; a Redis that stands in must be told.
+fn revive(replica: &mut Server, master: &Server) {
+    replica.restart().unwrap();
+    if stands_in() {
+        follow(replica, master).unwrap();
+    }
 }
 
 fn follows_under_load(master: Setup, flavor: Flavor) {
@@ -67,10 +75,10 @@ fn goes_on_after_kills(master: Setup, flavor: Flavor) {
         load.wait_more(4000).unwrap();
         replica.kill9().unwrap();
         load.wait_more(2000).unwrap();
-        replica.restart().unwrap();
+        revive(&mut replica, &master);
         wait_linked(&replica, LIMIT).unwrap();
         let (full, partial) = syncs(&mut master.client().unwrap()).unwrap();
-        assert_eq!((full, partial), (1, round + 1), "{}", replica.log_tail());
+        assert!(stands_in() || (full, partial) == (1, round + 1), "{full} {partial}:\n{}", replica.log_tail());
     }
     load.stop().unwrap();
     wait_equal(&master, &replica, LIMIT).unwrap();
@@ -86,20 +94,48 @@ fn goes_on_after_kills_with_redis_2_8() {
     goes_on_after_kills(Setup::redis("2.8"), Flavor::Old);
 }
 
+/// Redis before 7.0 passes relative expiries on. They count from their arrival, and a restart does not start them anew.
+#[test]
+fn relative_expiries_count_once() {
+    let master = Setup::redis("2.8").start().unwrap();
+    let mut replica = Setup::ardb().start().unwrap();
+    follow(&replica, &master).unwrap();
+    wait_linked(&replica, LIMIT).unwrap();
+    let mut client = master.client().unwrap();
+    client.must("SETEX a 100 value").unwrap();
+    client.must("PSETEX b 100000 value").unwrap();
+    client.must("SET c value").unwrap();
+    client.must("EXPIRE c 100").unwrap();
+    client.must("SET d value").unwrap();
+    client.must("PEXPIRE d 1500").unwrap();
+    wait_until("they arrive", LIMIT, || Ok(replica.client()?.ask("PTTL d")?.int() > Some(0))).unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    replica.kill9().unwrap();
+    replica.restart().unwrap();
+    let mut follower = replica.client().unwrap();
+    for key in ["a", "b", "c"] {
+        let left = follower.ask(&format!("PTTL {key}")).unwrap().int().unwrap();
+        assert!(left > 90_000 && left < 99_000, "{key} has {left} ms left of 100 s, after more than a second");
+    }
+    wait_until("the last one expires", Duration::from_secs(2), || Ok(follower.ask("GET d")?.text().is_empty()))
+        .unwrap();
+}
+
 #[test]
 fn goes_on_after_a_clean_restart_and_a_cut_link() {
     let (master, mut replica, load) = pair(Setup::redis("7.0"), Setup::ardb(), Flavor::New);
     load.wait_more(2000).unwrap();
     replica.terminate().unwrap();
     load.wait_more(2000).unwrap();
-    replica.restart().unwrap();
+    revive(&mut replica, &master);
     wait_linked(&replica, LIMIT).unwrap();
     master.client().unwrap().must("CLIENT KILL TYPE replica").unwrap();
     load.wait_more(2000).unwrap();
     wait_linked(&replica, LIMIT).unwrap();
     load.stop().unwrap();
     wait_equal(&master, &replica, LIMIT).unwrap();
-    assert_eq!(syncs(&mut master.client().unwrap()).unwrap(), (1, 2));
+    let counts = syncs(&mut master.client().unwrap()).unwrap();
+    assert!(stands_in() || counts == (1, 2), "{counts:?}:\n{}", replica.log_tail());
 }
 
 #[test]
@@ -109,7 +145,7 @@ fn a_master_that_has_moved_on_too_far_sends_everything_again() {
     load.wait_more(1000).unwrap();
     replica.kill9().unwrap();
     load.wait_more(5000).unwrap();
-    replica.restart().unwrap();
+    revive(&mut replica, &master);
     wait_linked(&replica, LIMIT).unwrap();
     load.stop().unwrap();
     wait_equal(&master, &replica, LIMIT).unwrap();
@@ -143,7 +179,7 @@ fn a_promoted_replica_takes_writes_under_a_new_id() {
     let restarted = client.info("replication").unwrap();
     assert_eq!(restarted["role"], "master");
     assert_eq!(client.ask("GET mine").unwrap().text(), "1");
-    if !ardb_e2e::server::stands_in() {
+    if !stands_in() {
         assert_eq!(restarted["master_replid"], after["master_replid"], "a killed process keeps its history's name");
     }
 }
@@ -218,7 +254,7 @@ fn a_sync_that_breaks_leaves_the_old_data() {
     client.must(&format!("SLAVEOF 127.0.0.1 {port}")).unwrap();
     broken.join().unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    if !ardb_e2e::server::stands_in() {
+    if !stands_in() {
         assert_eq!(client.ask("GET old").unwrap().text(), "1");
     }
     follow(&replica, &master).unwrap();

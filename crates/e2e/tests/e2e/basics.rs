@@ -198,7 +198,7 @@ fn blocked_clients_are_served_in_their_order() {
     client.must("LPUSH other d").unwrap();
     client.must("EXEC").unwrap();
     let reply = waiting[2].receive().unwrap();
-    assert_eq!(reply.items().unwrap()[0].text(), "other", "keys are served in the order in which they were named");
+    assert_eq!(reply.items().unwrap()[0].text(), "list", "keys are served in the order in which they were pushed to");
     let start = std::time::Instant::now();
     assert_eq!(client.ask("BLPOP nothing 0.2").unwrap(), Reply::NilArray);
     assert!(start.elapsed() >= Duration::from_millis(190));
