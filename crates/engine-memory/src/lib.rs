@@ -2,13 +2,18 @@
 //!
 //! [`MemoryEngine`] forgets everything when its last copy is dropped. Snapshots are O(1), a commit copies what it changes
 //! (see `tree`), and an empty engine costs a few hundred bytes, so that a simulation can make thousands of them.
+//! [`DurableEngine`] is the same with its commits on a disk behind the project's own trait, which may be a simulated one.
 
+mod durable;
+mod format;
 mod tree;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ardb_engine::{ChangeSource, Cursor, Engine, EngineError, EngineStats, Snapshot, Value};
+
+pub use durable::DurableEngine;
 
 use crate::tree::{Place, Tree};
 

@@ -1,11 +1,14 @@
 //! The memory engine under the suite for all engines, and the fault-injecting wrapper around it.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use ardb_base::disk::SimDisk;
+use ardb_base::random::Random;
 use ardb_engine::conformance::{Changes, Home};
 use ardb_engine::faulty::{Call, FaultyEngine};
 use ardb_engine::{Engine, conformance};
-use ardb_engine_memory::MemoryEngine;
+use ardb_engine_memory::{DurableEngine, MemoryEngine};
 
 struct Kept(MemoryEngine);
 
@@ -88,4 +91,95 @@ fn faults_come_when_they_were_ordered() {
     assert!(cursor.seek(b"a").is_ok());
     assert!(cursor.row().is_some());
     assert_eq!((faults.calls(Call::Get), faults.calls(Call::Move), faults.calls(Call::Commit)), (5, 4, 3));
+}
+
+/// The engine over a disk. Every reopening is a power loss.
+struct OnDisk(SimDisk, std::cell::RefCell<Random>);
+
+impl OnDisk {
+    fn new() -> OnDisk {
+        OnDisk(SimDisk::new(), Random::new(3).into())
+    }
+
+    fn engine(&self) -> DurableEngine {
+        DurableEngine::open(Arc::new(self.0.clone()), Path::new("/gen")).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Home for OnDisk {
+    fn open(&self) -> Arc<dyn Engine> {
+        self.0.power_loss(&mut self.1.borrow_mut());
+        Arc::new(self.engine())
+    }
+}
+
+mod durable {
+    use super::*;
+    ardb_engine::conformance_tests!(OnDisk::new);
+
+    #[test]
+    fn a_second_open_is_refused() {
+        let home = OnDisk::new();
+        let _engine = home.engine();
+        assert!(DurableEngine::open(Arc::new(home.0.clone()), Path::new("/gen")).is_err());
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let home = OnDisk::new();
+        for n in 1..4u32 {
+            home.engine().commit(&[], &mut Changes::puts([(n.to_string(), "x")])).expect("no faults here");
+        }
+        let name = format!("/gen/{:020}.commit", 2);
+        home.0.corrupt(Path::new(&name), 30, 1).expect("there is such a file");
+        let error = DurableEngine::open(Arc::new(home.0.clone()), Path::new("/gen")).err().expect("a damaged commit");
+        assert!(error.corruption && error.to_string().contains("checksum"), "{error}");
+    }
+
+    /// At every operation of the disk in turn: it fails there and the power goes. Commits are whole, and acknowledged ones stay.
+    #[test]
+    fn a_power_loss_at_any_step_leaves_whole_commits() {
+        let seed = conformance::seed(11);
+        let mut random = Random::new(seed);
+        for step in 0..40 {
+            let home = OnDisk::new();
+            let mut acknowledged = 0;
+            home.0.fail_after(Some(step));
+            if let Ok(engine) = DurableEngine::open(Arc::new(home.0.clone()), Path::new("/gen")) {
+                for n in 1..6 {
+                    match conformance::crash_step(&engine, n) {
+                        Ok(()) => acknowledged = n,
+                        Err(_) => break,
+                    }
+                }
+                // Nothing of a failed commit is visible.
+                assert_eq!(conformance::crash_check(&engine, acknowledged), acknowledged, "ARDB_SEED={seed}");
+            }
+            home.0.fail_after(None);
+            home.0.power_loss(&mut random);
+            let found = conformance::crash_check(&home.engine(), acknowledged);
+            conformance::crash_step(&home.engine(), found + 1).expect("no faults here");
+            assert_eq!(conformance::crash_check(&home.engine(), found + 1), found + 1);
+        }
+    }
+
+    /// A commit that failed for a while is taken back, at the latest by `resume`.
+    #[test]
+    fn a_failed_commit_is_taken_back() {
+        for step in 0..4 {
+            let home = OnDisk::new();
+            let engine = home.engine();
+            conformance::crash_step(&engine, 1).expect("no faults here");
+            home.0.fail_after(Some(step));
+            let failed = conformance::crash_step(&engine, 2).is_err();
+            assert_eq!(failed, step < 3, "a commit is three operations");
+            home.0.fail_after(None);
+            engine.resume().expect("no faults any more");
+            assert_eq!(conformance::crash_check(&engine, 1), if failed { 1 } else { 2 });
+            drop(engine);
+            let engine = home.open();
+            assert_eq!(conformance::crash_check(&*engine, 1), if failed { 1 } else { 2 });
+            conformance::crash_step(&*engine, 3).expect("no faults here");
+        }
+    }
 }
