@@ -49,13 +49,15 @@ pub trait Items {
 pub(crate) struct Encoder {
     pub(crate) version: u32,
     compressor: Option<Compressor>,
+    /// Room for a compressed string, whose length must be written before it.
+    packed: Vec<u8>,
     /// The value begun, and the items (for a string: bytes) still to come.
     open: Option<(Kind, u64)>,
 }
 
 impl Encoder {
     pub(crate) fn new(version: u32, compress: bool) -> Encoder {
-        Encoder { version, compressor: compress.then(Compressor::default), open: None }
+        Encoder { version, compressor: compress.then(Compressor::default), packed: Vec::new(), open: None }
     }
 
     /// Whether no value is open.
@@ -131,20 +133,15 @@ impl Encoder {
         if let Some(compressor) = &mut self.compressor
             && bytes.len() > COMPRESS_ABOVE
         {
-            // The lengths come first, so the block is made in place behind room for the longest of them and then moved up.
-            let start = out.len();
-            let block = start + 1 + 2 * 9;
-            out.resize(block, 0);
-            if compressor.compress(bytes, bytes.len() - 4, out) {
-                let packed = out.len() - block;
-                let mut head = Vec::with_capacity(block - start);
-                head.push(0xc3);
-                length(packed as u64, &mut head);
-                length(bytes.len() as u64, &mut head);
-                out.splice(start..block, head);
+            self.packed.clear();
+            // Less than this does not pay for the second length.
+            if compressor.compress(bytes, bytes.len() - 4, &mut self.packed) {
+                out.push(0xc3);
+                length(self.packed.len() as u64, out);
+                length(bytes.len() as u64, out);
+                out.extend_from_slice(&self.packed);
                 return Ok(());
             }
-            out.truncate(start);
         }
         length(bytes.len() as u64, out);
         out.extend_from_slice(bytes);

@@ -9,6 +9,17 @@
 //!   is packed, the packed structure.
 //! - No input makes a panic, an endless loop or an access out of bounds: packed structures are validated whole before use.
 //! - The reader consumes exactly the RDB's bytes, the writer writes exactly the items that it announced.
+//!
+//! Speed, by `examples/speed.rs` (best of five, one thread of a machine of two cores that was busy otherwise; MB of file, M of items):
+//!
+//! | content | write | read |
+//! |---|---|---|
+//! | strings of 100 bytes | 610 MB/s, 9.6 M/s | 510 MB/s, 8.0 M/s |
+//! | integers with expiry | 360 MB/s, 16 M/s | 265 MB/s, 12 M/s |
+//! | lists, elements of 24 bytes | 395 MB/s, 16 M/s | 490 MB/s, 20 M/s |
+//! | hashes, 24 + 100 bytes | 660 MB/s, 10 M/s | 540 MB/s, 8.6 M/s |
+//! | sorted sets, scores as text | 224 MB/s, 6.0 M/s | 235 MB/s, 6.3 M/s |
+//! | strings of 100 bytes, LZF | 93 MB/s, 5.3 M/s | 127 MB/s, 7.3 M/s |
 
 mod dump;
 mod encode;

@@ -66,13 +66,12 @@ impl Decompressor {
                     let distance = (high | usize::from(byte)) + 1;
                     self.claim(len)?;
                     let start = out.len().checked_sub(distance).ok_or(Malformed("LZF copies from before the start"))?;
-                    if distance >= len {
-                        out.extend_from_within(start..start + len);
-                    } else {
-                        // The copy overlaps itself: what it appends repeats with the period of the distance.
-                        for i in 0..len {
-                            out.push(out[start + i]); // `start + i` < `out.len()`, which grows with `i`.
-                        }
+                    // A copy may overlap itself: then the output repeats with the period of the distance, and whatever was
+                    // appended so far, being whole periods, can be appended again.
+                    let end = out.len() + len;
+                    while out.len() < end {
+                        let run = (out.len() - start).min(end - out.len());
+                        out.extend_from_within(start..start + run); // `start + run` <= `out.len()`
                     }
                     self.state = State::Control;
                 }

@@ -174,6 +174,18 @@ impl<R: BufRead> Source<R> {
     /// Reads a string into `out`, which is emptied first.
     #[inline]
     pub(crate) fn string(&mut self, out: &mut Vec<u8>, limit: u64) -> Result<(), Fault> {
+        // By far the most strings are short, plain and wholly in the buffer.
+        let available = self.available()?;
+        let len = available[0]; // never empty
+        if len < 1 << 6
+            && u64::from(len) <= limit
+            && let Some(body) = available.get(1..1 + usize::from(len))
+        {
+            out.clear();
+            out.extend_from_slice(body);
+            self.taken += 1 + usize::from(len);
+            return Ok(());
+        }
         let header = self.header()?;
         self.body(header, out, limit)
     }

@@ -184,6 +184,8 @@ impl<W: Write> Writer<W> {
         self.target.write_all(&self.buffer)?;
         self.failed = false;
         self.buffer.clear();
+        // What one long item needed is given back.
+        self.buffer.shrink_to(FLUSH_AT * 16);
         Ok(())
     }
 }

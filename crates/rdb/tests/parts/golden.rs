@@ -58,7 +58,7 @@ pub fn content() -> Keys {
     keys
 }
 
-/// Name, magic, version, functions, and a value type that must occur.
+/// Name, magic, version, libraries of functions.
 const FILES: [(&str, Magic, u32, usize); 6] = [
     ("redis-2.8.17", Magic::Redis, 6, 0),
     ("redis-3.2.6", Magic::Redis, 7, 0),

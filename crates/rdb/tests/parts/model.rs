@@ -223,7 +223,7 @@ pub fn score(random: &mut Random) -> f64 {
 pub fn value(random: &mut Random) -> Value {
     let kind = [Kind::String, Kind::List, Kind::Set, Kind::Hash, Kind::SortedSet][random.below(5) as usize];
     let mut value = Value::new(kind);
-    let most = if random.one_in(20) { 20_000 } else { 20 };
+    let most = if random.one_in(30) { 5000 } else { 20 };
     let count = 1 + random.below(most);
     for _ in 0..count {
         match &mut value {
