@@ -346,9 +346,10 @@ pub fn readers_see_whole_commits(home: &dyn Home) {
     let newest = AtomicU64::new(0);
     let reads = AtomicU64::new(0);
     std::thread::scope(|scope| {
+        let mut readers = Vec::new();
         for reader in 0..3 {
             let (engine, done, newest, reads) = (&engine, &done, &newest, &reads);
-            scope.spawn(move || {
+            readers.push(scope.spawn(move || {
                 let mut random = Random::new(reader);
                 let mut last = 0;
                 while !done.load(Ordering::Acquire) {
@@ -370,15 +371,17 @@ pub fn readers_see_whole_commits(home: &dyn Home) {
                     assert_eq!(get(&*snapshot, &key), Some(last.to_string()));
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
-            });
+            }));
         }
-        for n in 1..=COMMITS {
+        // On a busy machine readers may not get a turn for a while. One that ends by itself has found a fault.
+        let mut n = 0;
+        while (n < COMMITS || reads.load(Ordering::Relaxed) < COMMITS) && !readers.iter().any(|one| one.is_finished()) {
+            n += 1;
             commit(n);
             newest.store(n, Ordering::Release);
         }
         done.store(true, Ordering::Release);
     });
-    assert!(reads.into_inner() > 0, "no reader got a turn");
 }
 
 const CRASH_ROWS: u64 = 3_000;
