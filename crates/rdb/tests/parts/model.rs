@@ -72,6 +72,7 @@ pub struct Model {
     pub aux: Vec<(String, String)>,
     pub functions: usize,
     pub empty: usize,
+    pub metas: Vec<KeyMeta>,
     open: Option<Open>,
 }
 
@@ -159,6 +160,7 @@ impl Sink for Model {
         if let (Some(hint), false) = (hint, value.kind() == Kind::String) {
             assert_eq!(hint, count, "the hint of a complete collection");
         }
+        self.metas.push(meta);
         self.keys.insert((self.db, key), (meta.expire_at_ms, value));
         Ok(())
     }

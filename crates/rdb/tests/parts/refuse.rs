@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use ardb_base::crc64::crc64;
-use ardb_rdb::{DumpError, Error, Options, Reader, load_dump};
+use ardb_rdb::{DumpError, Error, KeyMeta, Options, Reader, load_dump};
 
 use crate::model::{Model, Value};
 
@@ -129,6 +129,9 @@ fn expiries_meta_and_hints_of_every_kind() {
     let model = read(&file(body)).unwrap();
     let expiries: Vec<_> = model.keys.values().map(|(expire, _)| *expire).collect();
     assert_eq!(expiries, [Some(2000), Some(-1), None]);
+    let meta = |expire_at_ms, idle, freq| KeyMeta { expire_at_ms, idle, freq };
+    // What stands before a key is that key's alone.
+    assert_eq!(model.metas, [meta(Some(2000), None, None), meta(Some(-1), Some(128), None), meta(None, None, Some(7))]);
     assert_eq!(model.aux, [("p".to_owned(), "q".to_owned())]);
 }
 
@@ -161,6 +164,82 @@ fn old_encodings_read() {
     {
         assert!(matches!(read(&file(bad)), Err(Error::Corrupt { .. })));
     }
+}
+
+#[test]
+fn quicklists_of_both_containers() {
+    let packed = listpack(&[&[7], &[0x82, b'h', b'i']], 2);
+    let body = [&[18, 1, b'l', 3, 1, 0xc3, 4, 6, 0, b'a', 0x60, 0, 2][..], &string(&packed), &[1, 0]].concat();
+    let model = read(&file(&body)).unwrap();
+    assert_eq!(model.single(), Value::List([&b"aaaaaa"[..], b"7", b"hi", b""].map(<[u8]>::to_vec).into()));
+}
+
+/// A source that gives one byte at a time, is interrupted before each, and at last fails.
+struct Broken<'a>(&'a [u8], bool);
+
+impl std::io::Read for Broken<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.1 = !self.1;
+        if self.1 {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let (Some((first, rest)), Some(to)) = (self.0.split_first(), to.first_mut()) else {
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        };
+        (*to, self.0) = (*first, rest);
+        Ok(1)
+    }
+}
+
+#[test]
+fn interruptions_are_nothing_and_failures_are_told() {
+    let whole = file(b"\x00\x01k\x01v");
+    for len in 0..=whole.len() {
+        let mut reader = Reader::new(std::io::BufReader::new(Broken(&whole[..len], false)), Options::default());
+        match reader.read(&mut Model::default()) {
+            Ok(summary) => assert_eq!((len, summary.keys, summary.verified), (whole.len(), 1, false)),
+            Err(Error::Io { offset, source }) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::ConnectionReset);
+                assert!(len < whole.len() && offset <= len as u64);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn the_sink_can_stop_the_reading() {
+    struct Stops;
+    impl ardb_rdb::Sink for Stops {
+        type Error = &'static str;
+        fn select_db(&mut self, _: u64) -> Result<(), &'static str> {
+            Ok(())
+        }
+        fn function(&mut self, _: &[u8]) -> Result<(), &'static str> {
+            Ok(())
+        }
+        fn begin(&mut self, _: &[u8], _: &KeyMeta, _: ardb_rdb::Kind, _: Option<u64>) -> Result<(), &'static str> {
+            Ok(())
+        }
+        fn string_piece(&mut self, _: &[u8]) -> Result<(), &'static str> {
+            Err("enough")
+        }
+        fn element(&mut self, _: &[u8]) -> Result<(), &'static str> {
+            Err("enough")
+        }
+        fn field(&mut self, _: &[u8], _: &[u8]) -> Result<(), &'static str> {
+            Err("enough")
+        }
+        fn scored(&mut self, _: &[u8], _: f64) -> Result<(), &'static str> {
+            Err("enough")
+        }
+        fn end(&mut self) -> Result<(), &'static str> {
+            panic!("a call after an error")
+        }
+    }
+    let bytes = file(b"\x02\x01k\x02\x01a\x01b");
+    assert!(matches!(Reader::new(&bytes[..], Options::default()).read(&mut Stops), Err(Error::Sink("enough"))));
+    assert!(matches!(load_dump(&payload(b"\x00\x01k", 6), &mut Stops), Err(DumpError::Sink("enough"))));
 }
 
 #[test]
