@@ -229,7 +229,8 @@ impl Generator {
             2..4 if new => command!["PEXPIRE", key, 1 + self.random.below(4000)],
             0..2 | 4 => command!["EXPIREAT", key, clock.as_secs() + self.random.below(500)],
             2..4 | 5 => command!["PEXPIREAT", key, clock.as_millis() as u64 + 1 + self.random.below(100_000)],
-            6 => command!["PERSIST", key],
+            // Before 7.0 it revives a key that has expired and is not in the dump that a replica got.
+            6 if new => command!["PERSIST", key],
             7 => command!["RENAME", key, self.key(kind)],
             // Redis 2.8 drops the expiry of a key that it moves, and later ones do not.
             8 if new => command!["MOVE", key, self.random.below(DATABASES)],

@@ -21,7 +21,7 @@ pub fn workspace() -> PathBuf {
 /// If it has not been built.
 pub fn ardb_server() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ARDB_SERVER") {
-        let path = PathBuf::from(path);
+        let path = std::path::absolute(path)?;
         return if path.is_file() { Ok(path) } else { Err(error(format!("ARDB_SERVER: no file {}", path.display()))) };
     }
     let mut folders: Vec<PathBuf> = Vec::new();
