@@ -1,0 +1,86 @@
+//! The store's threads: one runs checkpoints, one ticks.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::store::{Shared, Store};
+
+const TICK: Duration = Duration::from_millis(50);
+/// How long a failed checkpoint waits before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The running threads.
+pub struct Threads {
+    handles: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Checkpoints,
+    Ticks,
+}
+
+impl Threads {
+    /// Starts them. They hold the store weakly, so that dropping its last handle ends them.
+    pub fn start(shared: &Arc<Shared>) -> std::io::Result<Threads> {
+        let mut threads = Threads { handles: Vec::new() };
+        for (name, role) in [("ardb-checkpoint", Role::Checkpoints), ("ardb-store-tick", Role::Ticks)] {
+            let weak = Arc::downgrade(shared);
+            let core = shared.core.clone();
+            let handle = std::thread::Builder::new().name(name.into()).spawn(move || {
+                while !wait(&core, role) {
+                    let Some(shared) = weak.upgrade() else { return };
+                    let store = Store { shared };
+                    match role {
+                        Role::Checkpoints => checkpoint_if_wanted(&store),
+                        Role::Ticks => {
+                            if let Err(error) = store.tick() {
+                                log::warn!("background deletion waits: {error}");
+                            }
+                        }
+                    }
+                }
+            })?;
+            threads.handles.push(handle);
+        }
+        Ok(threads)
+    }
+
+    /// Ends them, waiting for a checkpoint that is under way. One of them may call this (when it held the last handle); that one is not waited for.
+    pub fn stop(self, core: &Core) {
+        core.wanted.state.lock().stop = true;
+        core.wanted.signal.notify_all();
+        for handle in self.handles {
+            if handle.thread().id() != std::thread::current().id() && handle.join().is_err() {
+                log::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+/// Waits a little; returns whether to stop. The checkpointer wakes when asked for.
+fn wait(core: &Core, role: Role) -> bool {
+    let mut state = core.wanted.state.lock();
+    let called = state.stop || (role == Role::Checkpoints && state.checkpoint);
+    if !called {
+        core.wanted.signal.wait_for(&mut state, TICK);
+    }
+    state.stop
+}
+
+fn checkpoint_if_wanted(store: &Store) {
+    let core = &store.shared.core;
+    if !std::mem::take(&mut core.wanted.state.lock().checkpoint) {
+        return;
+    }
+    if store.checkpoint().is_err() {
+        let mut state = core.wanted.state.lock();
+        if !state.stop {
+            core.wanted.signal.wait_for(&mut state, RETRY);
+        }
+        // Until it succeeds.
+        state.checkpoint = true;
+    }
+}

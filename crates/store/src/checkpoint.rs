@@ -1,0 +1,357 @@
+//! Bringing changed rows into the engine.
+//!
+//! A checkpoint freezes the active table between two transactions, syncs the log to that position, and gives the engine the table's rows, the
+//! position and the catalog as one atomic commit, streaming the rows in order. Then the rows become clean rows of the cache, and a view without
+//! the frozen table is published. One runs at a time; one that fails keeps its frozen table and is tried again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{self, Relaxed};
+
+use ardb_base::id::Offset;
+use ardb_engine::{Change, ChangeSource, RowKey, Snapshot, Space, Value};
+use ardb_log::Pin;
+
+use crate::cache::RowCache;
+use crate::catalog::Catalog;
+use crate::core::Core;
+use crate::error::CheckpointError;
+use crate::janitor::Cleanup;
+use crate::place::Tail;
+use crate::position::{CATALOG, POSITION, Position};
+use crate::table::{Item, Run, Table};
+
+/// Rows that are taken from the frozen table at a time.
+const BATCH: usize = 512;
+
+/// What a running or failed checkpoint holds.
+pub struct Frozen {
+    table: Arc<Table>,
+    seq: u64,
+    position: Position,
+    catalog: Catalog,
+    dead: HashSet<u64>,
+    cleanup: Cleanup,
+}
+
+/// The state of checkpoints; its lock lets one run at a time.
+pub struct Checkpointer {
+    /// Where the engine stands.
+    pub position: Position,
+    pub frozen: Option<Frozen>,
+}
+
+/// A finished checkpoint: an engine snapshot that stands at exactly one position.
+pub struct Stand {
+    pub position: Position,
+    pub catalog: Catalog,
+    pub snapshot: Arc<dyn Snapshot>,
+    pub pin: Option<Pin>,
+}
+
+impl Core {
+    /// Brings all changes into the engine that were committed when it was called. With `force` even the position alone.
+    pub fn checkpoint(&self, force: bool) -> Result<(), CheckpointError> {
+        let mut checkpointer = self.checkpointer.lock();
+        let result = self.run(&mut checkpointer, force);
+        self.note(&result);
+        result
+    }
+
+    /// A checkpoint of everything committed now, and the engine's snapshot of it. With `pin` the log is held from there on.
+    pub fn stand(&self, pin: bool) -> Result<Stand, CheckpointError> {
+        let mut checkpointer = self.checkpointer.lock();
+        let mut held = None;
+        let result = self.run_pinned(&mut checkpointer, true, pin.then_some(&mut held));
+        self.note(&result);
+        let catalog = result?;
+        let snapshot = self.engine.read().snapshot();
+        Ok(Stand { position: checkpointer.position, catalog, snapshot, pin: held })
+    }
+
+    fn note(&self, result: &Result<impl Sized, CheckpointError>) {
+        let failed = result.as_ref().err().cloned();
+        if let Some(error) = &failed {
+            self.figures.failed_checkpoints.fetch_add(1, Relaxed);
+            log::warn!("checkpoint failed, its rows stay in memory: {error}");
+        }
+        self.failing.store(failed.is_some(), Relaxed);
+        *self.failure.lock() = failed;
+        self.wanted.flagged.store(false, Ordering::Release);
+    }
+
+    fn run(&self, checkpointer: &mut Checkpointer, force: bool) -> Result<(), CheckpointError> {
+        self.run_pinned(checkpointer, force, None).map(|_| ())
+    }
+
+    fn run_pinned(
+        &self,
+        checkpointer: &mut Checkpointer,
+        force: bool,
+        pin: Option<&mut Option<Pin>>,
+    ) -> Result<Catalog, CheckpointError> {
+        // One that failed before goes first.
+        if let Some(frozen) = checkpointer.frozen.take() {
+            self.finish(checkpointer, frozen)?;
+        }
+        let (frozen, catalog) = self.freeze(checkpointer, force, pin)?;
+        match frozen {
+            Some(frozen) => self.finish(checkpointer, frozen)?,
+            None => self.dirty_since.store(0, Relaxed),
+        }
+        Ok(catalog)
+    }
+
+    /// Puts an empty table in place of the active one, between two transactions. Gives nothing to finish if nothing changed.
+    fn freeze(
+        &self,
+        checkpointer: &Checkpointer,
+        force: bool,
+        pin: Option<&mut Option<Pin>>,
+    ) -> Result<(Option<Frozen>, Catalog), CheckpointError> {
+        // Made before the lock is taken; writers wait only for the exchange.
+        let mut table = Table::new(0);
+        let mut writer = self.writer.lock();
+        debug_assert!(writer.undo.is_empty(), "a transaction is committed or taken back when it lets go of the lock");
+        if let (Some(pin), Some(log)) = (pin, &self.log) {
+            *pin = Some(log.pin(writer.offset)?);
+        }
+        let position = Position {
+            epoch: self.log.as_ref().map_or(checkpointer.position.epoch, ardb_log::Log::epoch),
+            offset: writer.offset,
+            db: writer.frame_db,
+            id: writer.id,
+        };
+        writer.renew_view(self);
+        let active = writer.view.1.active.clone();
+        let mut janitor = self.janitor.lock();
+        let idle = active.rows() == 0 && !janitor.has_cleanup();
+        let moved = position != checkpointer.position;
+        let catalog = writer.catalog.clone();
+        if idle && !(force && moved) {
+            return Ok((None, catalog));
+        }
+        let cleanup = janitor.freeze();
+        table.set_fresh_from(catalog.next_id);
+        let table = Arc::new(table);
+        let old = self.publication.change(|view| {
+            view.frozen = Some(std::mem::replace(&mut view.active, table));
+        });
+        drop(janitor);
+        self.bury(old);
+        self.dirty_since.store(0, Relaxed);
+        let frozen = Frozen {
+            table: active,
+            seq: writer.seq - 1,
+            position,
+            catalog: catalog.clone(),
+            dead: std::mem::take(&mut writer.dead),
+            cleanup,
+        };
+        writer.renew_view(self);
+        Ok((Some(frozen), catalog))
+    }
+
+    /// The part that may take long and may fail. Called with the checkpointer's lock only.
+    fn finish(&self, checkpointer: &mut Checkpointer, frozen: Frozen) -> Result<(), CheckpointError> {
+        let started = (self.clock)();
+        let rows = match self.commit_frozen(&frozen) {
+            Ok(rows) => rows,
+            Err(error) => {
+                checkpointer.frozen = Some(frozen);
+                return Err(error);
+            }
+        };
+        checkpointer.position = frozen.position;
+        let (_, view) = self.publication.current();
+        let number = view.number + 1;
+        // In this order, so that no view finds a row in the cache that is older or newer than itself: see `cache`.
+        view.cache.advance(number);
+        drain(&frozen, |key, value| {
+            if RowCache::takes(key.space) {
+                view.cache.renew(&key, value.cloned(), number);
+            }
+        });
+        drop(view);
+        let engine = self.engine.read().snapshot();
+        let old = self.publication.change(|view| {
+            view.engine = engine;
+            view.number = number;
+            view.frozen = None;
+        });
+        let active = old.active.bytes();
+        self.bury(old);
+        self.changed.store(active, Relaxed);
+        self.figures.checkpoints.fetch_add(1, Relaxed);
+        self.figures.last_checkpoint_ms.store(((self.clock)() - started).max(0) as u64, Relaxed);
+        self.figures.last_checkpoint_rows.store(rows, Relaxed);
+        self.figures.last_checkpoint_offset.store(frozen.position.offset.0, Relaxed);
+        Ok(())
+    }
+
+    fn commit_frozen(&self, frozen: &Frozen) -> Result<u64, CheckpointError> {
+        if let Some(log) = &self.log {
+            log.sync_to(frozen.position.offset)?;
+        }
+        let engine = self.engine.read().clone();
+        if self.failing.load(Relaxed) {
+            // What failed before may have been background work of the engine; its cause may be gone.
+            engine.resume()?;
+        }
+        let snapshot = engine.snapshot();
+        let plan = frozen.cleanup.plan(&*snapshot)?;
+        drop(snapshot);
+        let meta = [(POSITION.encoded(), frozen.position.encode()), (CATALOG.encoded(), frozen.catalog.encode())];
+        let mut source = Source::new(frozen, meta, plan.keys);
+        engine.commit(&plan.ranges, &mut source)?;
+        Ok(source.rows)
+    }
+
+    /// Where the engine stands.
+    pub fn checkpoint_offset(&self) -> Offset {
+        Offset(self.figures.last_checkpoint_offset.load(Relaxed))
+    }
+}
+
+impl Frozen {
+    /// Whether rows of this group may be left out, all of them (`Some(true)`), some (`None`), or none.
+    fn skips(&self, space: Space, group: u64) -> Option<bool> {
+        match space {
+            Space::Key if self.cleanup.has_walk(group) => None,
+            Space::Key | Space::Meta | Space::Expiry | Space::Garbage => Some(false),
+            _ => Some(self.dead.contains(&group)),
+        }
+    }
+
+    fn skips_row(&self, run: &Run, skips: Option<bool>, item: &Item) -> bool {
+        let fresh = run.group >= self.table.fresh_from();
+        skips.unwrap_or_else(|| self.cleanup.walked(run.group, item.order))
+            // Nothing below this table has it.
+            || (fresh && item.value.is_none())
+    }
+}
+
+/// Calls `visit` for each row that goes into the engine, in order.
+fn drain(frozen: &Frozen, mut visit: impl FnMut(RowKey<'_>, Option<&Value>)) {
+    let mut drain = Drain::new(frozen);
+    while let Some((run, item)) = drain.next() {
+        visit(RowKey::new(run.space, run.group, item.order, &item.tail), item.value.as_ref());
+    }
+}
+
+/// Walks over the rows of a frozen table in order, holding a batch of them.
+struct Drain<'a> {
+    frozen: &'a Frozen,
+    runs: std::vec::IntoIter<Run>,
+    run: Option<(Run, Option<bool>)>,
+    items: Vec<Item>,
+    at: usize,
+    done: bool,
+}
+
+impl<'a> Drain<'a> {
+    fn new(frozen: &'a Frozen) -> Drain<'a> {
+        let runs = frozen.table.runs().into_iter();
+        Drain { frozen, runs, run: None, items: Vec::new(), at: 0, done: true }
+    }
+
+    fn next(&mut self) -> Option<(Run, &Item)> {
+        loop {
+            if let Some((run, skips)) = self.run {
+                while self.at < self.items.len() {
+                    let at = self.at;
+                    self.at += 1;
+                    if !self.frozen.skips_row(&run, skips, &self.items[at]) {
+                        return Some((run, &self.items[at]));
+                    }
+                }
+                if !self.done {
+                    self.refill(run);
+                    continue;
+                }
+            }
+            let run = self.runs.next()?;
+            let skips = self.frozen.skips(run.space, run.group);
+            if skips == Some(true) {
+                continue;
+            }
+            self.run = Some((run, skips));
+            self.items.clear();
+            self.refill(run);
+        }
+    }
+
+    fn refill(&mut self, run: Run) {
+        let (order, tail, open) = match self.items.pop() {
+            Some(last) => (last.order, last.tail, true),
+            None => (0, Tail::new(b""), false),
+        };
+        self.items.clear();
+        self.at = 0;
+        let table = &self.frozen.table;
+        self.done = table.collect_run(run, (order, &tail), open, self.frozen.seq, BATCH, &mut self.items);
+    }
+}
+
+/// The rows of a checkpoint: position and catalog, the frozen table, and single deletions, which win over a row of the table.
+struct Source<'a> {
+    drain: Drain<'a>,
+    meta: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
+    meta_now: (Vec<u8>, Vec<u8>),
+    deletions: std::iter::Peekable<std::vec::IntoIter<Vec<u8>>>,
+    deletion_now: Vec<u8>,
+    /// The table's next row.
+    key: Vec<u8>,
+    value: Option<Value>,
+    pending: bool,
+    rows: u64,
+}
+
+impl<'a> Source<'a> {
+    fn new(frozen: &'a Frozen, meta: [(Vec<u8>, Vec<u8>); 2], deletions: Vec<Vec<u8>>) -> Source<'a> {
+        Source {
+            drain: Drain::new(frozen),
+            // Space 0 comes before all others, and the position's group before the catalog's.
+            meta: Vec::from(meta).into_iter(),
+            meta_now: (Vec::new(), Vec::new()),
+            deletions: deletions.into_iter().peekable(),
+            deletion_now: Vec::new(),
+            key: Vec::new(),
+            value: None,
+            pending: false,
+            rows: 0,
+        }
+    }
+}
+
+impl ChangeSource for Source<'_> {
+    fn next_change(&mut self) -> Option<Change<'_>> {
+        if let Some(meta) = self.meta.next() {
+            self.meta_now = meta;
+            return Some((&self.meta_now.0, Some(&self.meta_now.1)));
+        }
+        if !self.pending
+            && let Some((run, item)) = self.drain.next()
+        {
+            self.key.clear();
+            RowKey::new(run.space, run.group, item.order, &item.tail).encode(&mut self.key);
+            self.value = item.value.clone();
+            self.pending = true;
+        }
+        let pending = self.pending.then_some(&self.key);
+        if let Some(deletion) = self.deletions.next_if(|deletion| pending.is_none_or(|key| deletion <= key)) {
+            if self.pending && deletion == self.key {
+                self.pending = false;
+            }
+            self.deletion_now = deletion;
+            self.rows += 1;
+            return Some((&self.deletion_now, None));
+        }
+        if !self.pending {
+            return None;
+        }
+        self.pending = false;
+        self.rows += 1;
+        Some((&self.key, self.value.as_deref()))
+    }
+}

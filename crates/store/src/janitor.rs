@@ -1,0 +1,331 @@
+//! Deleting in the background what nobody can reach any more.
+//!
+//! Three kinds of garbage:
+//! - Deleted rows of fresh groups (queues that empty): nothing below the active table knows them, so their entry can simply go.
+//! - Objects. Their rows in the active table are forgotten; if the engine may hold some, a row of [`Space::Garbage`] names the object until
+//!   a checkpoint has deleted them there.
+//! - Keyspaces of flushed databases. Their key rows are walked in bounded steps for the objects that they name, which are discarded; the
+//!   part that was walked is deleted by the next checkpoint.
+//!
+//! Garbage never affects visible data, so nothing of it goes into the log. Every step is repeated after a crash if the checkpoint that
+//! would have carried it did not finish: the rows in `Garbage` go away in the same commit as what they name.
+//!
+//! Memory is taken back only when no reader stands before the commit that made it garbage.
+
+use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
+
+use ardb_base::id::ObjectId;
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, RowsMut, Snapshot, Space};
+
+use crate::core::Core;
+use crate::error::CommitError;
+use crate::place::{Place, Tail};
+use crate::scan::group_end;
+use crate::txn::WriteTxn;
+
+/// Value of a garbage row that names an object.
+pub const KIND_OBJECT: u8 = 1;
+/// Value of a garbage row that names a keyspace.
+pub const KIND_KEYSPACE: u8 = 2;
+
+/// Objects whose engine rows one checkpoint deletes at most.
+const OBJECTS_A_CHECKPOINT: usize = 16_384;
+/// Rows of one object that are deleted one by one; of more, whole ranges are.
+const FEW_ROWS: usize = 64;
+/// Key rows that one step of a walk reads.
+const WALK_ROWS: usize = 256;
+/// Rows that one step forgets under one shard's lock.
+const FORGET_ROWS: usize = 512;
+
+/// The spaces in which objects have rows.
+pub const OBJECT_SPACES: [Space; 8] =
+    [Space::Member, Space::Element, Space::Chunk, Space::Score, Space::Rank1, Space::Rank2, Space::Rank3, Space::Rank4];
+
+#[derive(Debug)]
+enum Forget {
+    Row(Place, Tail),
+    Object(u64),
+}
+
+/// A keyspace whose keys are being walked.
+#[derive(Clone, Debug)]
+struct Walk {
+    keyspace: u64,
+    /// The commit that gave it up.
+    seq: u64,
+    /// Rows of orders below are walked.
+    next: u64,
+    /// All are.
+    done: bool,
+    /// The walk so far has gone into a checkpoint.
+    told: u64,
+}
+
+/// What waits to be deleted.
+#[derive(Debug, Default)]
+pub struct Janitor {
+    /// What to forget in the active table, by the commit that made it garbage.
+    forget: VecDeque<(u64, Forget)>,
+    /// Objects with rows in the engine, perhaps.
+    objects: VecDeque<u64>,
+    keyspaces: VecDeque<Walk>,
+}
+
+/// What one checkpoint deletes in the engine besides its own rows.
+#[derive(Clone, Debug, Default)]
+pub struct Cleanup {
+    objects: Vec<u64>,
+    walks: Vec<(u64, u64, bool)>,
+}
+
+/// Engine deletions in the form of a commit: ranges, and sorted single keys.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub ranges: Vec<Range<Vec<u8>>>,
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl Janitor {
+    /// A row of a fresh group was deleted at `seq`.
+    pub fn deleted(&mut self, seq: u64, place: Place, tail: &[u8]) {
+        self.forget.push_back((seq, Forget::Row(place, Tail::new(tail))));
+    }
+
+    /// An object was discarded at `seq`; if it is not fresh, the engine may have rows of it.
+    pub fn discarded(&mut self, seq: u64, object: u64, fresh: bool) {
+        self.forget.push_back((seq, Forget::Object(object)));
+        if !fresh {
+            self.objects.push_back(object);
+        }
+    }
+
+    /// A keyspace was given up at `seq`.
+    pub fn flushed(&mut self, seq: u64, keyspace: u64) {
+        self.keyspaces.push_back(Walk { keyspace, seq, next: 0, done: false, told: 0 });
+    }
+
+    /// Things that wait, for INFO.
+    pub fn len(&self) -> usize {
+        self.forget.len() + self.objects.len() + self.keyspaces.len()
+    }
+
+    /// Whether a checkpoint would have something to delete.
+    pub fn has_cleanup(&self) -> bool {
+        !self.objects.is_empty() || self.keyspaces.iter().any(|walk| walk.done || walk.next > walk.told)
+    }
+
+    /// At a freeze: takes what the checkpoint is to delete. What waits to be forgotten in the table that is frozen now goes with it.
+    pub fn freeze(&mut self) -> Cleanup {
+        self.forget.clear();
+        let count = self.objects.len().min(OBJECTS_A_CHECKPOINT);
+        let objects = self.objects.drain(..count).collect();
+        let mut walks = Vec::new();
+        for walk in &mut self.keyspaces {
+            if walk.done || walk.next > walk.told {
+                walks.push((walk.keyspace, walk.next, walk.done));
+                walk.told = walk.next;
+            }
+        }
+        self.keyspaces.retain(|walk| !walk.done);
+        Cleanup { objects, walks }
+    }
+
+    /// Reads the garbage that an engine knows of.
+    pub fn load(&mut self, snapshot: &dyn Snapshot) -> Result<(), EngineError> {
+        let start = RowKey::new(Space::Garbage, 0, 0, b"").encoded();
+        let end = vec![Space::Garbage as u8 + 1];
+        let mut cursor = snapshot.cursor(&start..&end);
+        cursor.seek(&start)?;
+        while let Some((key, value)) = cursor.row() {
+            match (RowKey::decode(key), value) {
+                (Some(key), [KIND_OBJECT]) => self.objects.push_back(key.group),
+                (Some(key), [KIND_KEYSPACE]) => self.flushed(0, key.group),
+                _ => {
+                    return Err(EngineError {
+                        doing: "read the rows of garbage".into(),
+                        why: format!("{key:?} with {} bytes", value.len()),
+                        corruption: true,
+                    });
+                }
+            }
+            cursor.next()?;
+        }
+        Ok(())
+    }
+}
+
+impl Cleanup {
+    /// Whether the key row of `order` in the dead `keyspace` was walked, so that it need not go to the engine.
+    pub fn walked(&self, keyspace: u64, order: u64) -> bool {
+        self.walks.iter().any(|(of, next, done)| *of == keyspace && (*done || order < *next))
+    }
+
+    /// The dead keyspaces that were walked, in part at least.
+    pub fn has_walk(&self, keyspace: u64) -> bool {
+        self.walks.iter().any(|(of, ..)| *of == keyspace)
+    }
+
+    /// Finds out what the engine holds of it.
+    pub fn plan(&self, snapshot: &dyn Snapshot) -> Result<Plan, EngineError> {
+        let mut plan = Plan::default();
+        for &object in &self.objects {
+            plan.object(snapshot, object)?;
+            plan.keys.push(RowKey::new(Space::Garbage, object, 0, b"").encoded());
+        }
+        for &(keyspace, next, done) in &self.walks {
+            let start = RowKey::new(Space::Key, keyspace, 0, b"").encoded();
+            let end = match done {
+                true => group_end(Space::Key as u8, keyspace),
+                false => RowKey::new(Space::Key, keyspace, next, b"").encoded(),
+            };
+            let mut cursor = snapshot.cursor(&start..&end);
+            cursor.seek(&start)?;
+            if cursor.row().is_some() {
+                drop(cursor);
+                plan.ranges.push(start..end);
+            }
+            if done {
+                plan.keys.push(RowKey::new(Space::Garbage, keyspace, 0, b"").encoded());
+            }
+        }
+        plan.keys.sort_unstable();
+        plan.keys.dedup();
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// A small object's rows one by one, a bigger one's in ranges.
+    fn object(&mut self, snapshot: &dyn Snapshot, object: u64) -> Result<(), EngineError> {
+        for space in OBJECT_SPACES {
+            let start = RowKey::new(space, object, 0, b"").encoded();
+            let end = group_end(space as u8, object);
+            let keys = self.keys.len();
+            let mut cursor = snapshot.cursor(&start..&end);
+            cursor.seek(&start)?;
+            while let Some((key, _)) = cursor.row() {
+                if self.keys.len() - keys >= FEW_ROWS {
+                    self.keys.truncate(keys);
+                    drop(cursor);
+                    self.ranges.push(start..end);
+                    break;
+                }
+                self.keys.push(key.to_vec());
+                cursor.next()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The object that a key's row names: byte 1 is the encoding (1 means rows), byte 2 holds flags, of which bit 0 says that eight bytes of expiry
+/// follow; then comes the object's number, little-endian.
+pub fn object_of(value: &[u8]) -> Option<ObjectId> {
+    const ENCODING_ROWS: u8 = 1;
+    if *value.get(1)? != ENCODING_ROWS {
+        return None;
+    }
+    let at = if value.get(2)? & 1 == 1 { 11 } else { 3 };
+    let id = u64::from_le_bytes(value.get(at..at + 8)?.try_into().ok()?);
+    (id > 0 && id < crate::place::GROUP_LIMIT).then_some(ObjectId(id))
+}
+
+impl Core {
+    /// One bounded step of background deletion. Gives whether there may be more to do right away.
+    pub fn janitor_step(&self) -> Result<bool, CommitError> {
+        let forgot = self.forget_step();
+        let walked = self.walk_step()?;
+        Ok(forgot || walked)
+    }
+
+    /// Forgets garbage in the active table.
+    fn forget_step(&self) -> bool {
+        let oldest = self.readers.oldest();
+        let mut budget = FORGET_ROWS;
+        while budget > 0 {
+            // The lock is held over each item: a freeze, which clears the queue, waits for it, so the table is the one it is about.
+            let mut janitor = self.janitor.lock();
+            let Some((seq, item)) = janitor.forget.front() else { return false };
+            if *seq > oldest || *seq > self.publication.committed() {
+                return false;
+            }
+            let table = self.publication.current().1.active.clone();
+            match item {
+                Forget::Row(place, tail) => {
+                    table.forget_deleted(&RowKey::new(place.space(), place.group(), place.order(), tail), *seq);
+                    budget -= 1;
+                }
+                Forget::Object(object) => {
+                    let gone = table.forget_object(*object, budget);
+                    budget -= gone.min(budget);
+                    if budget == 0 {
+                        // There may be more of this object.
+                        return true;
+                    }
+                }
+            }
+            janitor.forget.pop_front();
+        }
+        true
+    }
+
+    /// Walks on in the first flushed keyspace, discarding the objects that its keys name, and forgets in the active table what was walked.
+    fn walk_step(&self) -> Result<bool, CommitError> {
+        let Some(walk) = self.janitor.lock().keyspaces.iter().find(|walk| !walk.done).cloned() else {
+            return Ok(false);
+        };
+        // Nobody writes to a dead keyspace, so the rows can be read before the lock is taken.
+        let range = RowRange { space: Space::Key, group: walk.keyspace, from: (walk.next, b""), to: None };
+        let mut rows = 0;
+        let mut next = None;
+        let mut last = walk.next;
+        let mut objects = Vec::new();
+        let (_, view) = self.publication.current();
+        let read = view.scan(range, Direction::Forward, self.publication.committed(), &mut |key, value| {
+            if rows >= WALK_ROWS && key.order != last {
+                next = Some(key.order);
+                return ControlFlow::Break(());
+            }
+            rows += 1;
+            last = key.order;
+            objects.extend(object_of(value));
+            ControlFlow::Continue(())
+        });
+        drop(view);
+        if let Err(error) = read {
+            log::warn!("janitor: cannot read a flushed database, trying again later: {error}");
+            return Ok(false);
+        }
+        // Readers that still stand before the flush keep their rows until the next freeze.
+        let unseen = self.readers.oldest() >= walk.seq;
+        let mut txn = WriteTxn::new(self);
+        for &object in &objects {
+            txn.discard(object);
+        }
+        let fresh = walk.keyspace >= txn.writer().view.1.active.fresh_from();
+        if next.is_none() && fresh && unseen {
+            // The engine never heard of it, and will not: the rows go below.
+            txn.delete(RowKey::new(Space::Garbage, walk.keyspace, 0, b""));
+        }
+        txn.commit()?;
+        let table = txn.writer().view.1.active.clone();
+        if unseen {
+            // Under the writer lock, because a freeze in between would take rows along that nothing would delete again.
+            table.forget_keys(walk.keyspace, walk.next, next);
+        }
+        let mut janitor = self.janitor.lock();
+        if let Some(at) = janitor.keyspaces.iter().position(|other| other.keyspace == walk.keyspace) {
+            match next {
+                Some(next) => janitor.keyspaces[at].next = next,
+                None if fresh && unseen => {
+                    janitor.keyspaces.remove(at);
+                }
+                None => janitor.keyspaces[at].done = true,
+            }
+        }
+        drop(janitor);
+        drop(txn);
+        Ok(true)
+    }
+}

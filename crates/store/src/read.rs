@@ -1,0 +1,99 @@
+//! The reading side: a reader a thread, a transaction a command (or a burst of them).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ardb_base::id::KeyspaceId;
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, Value, row::Visit};
+use parking_lot::{MappedMutexGuard, MutexGuard};
+
+use crate::core::Core;
+use crate::readers::{IDLE, Slot};
+use crate::view::View;
+
+/// Reads for one thread. It costs memory, not time, while it is not reading.
+pub struct Reader {
+    core: Arc<Core>,
+    slot: Arc<Slot>,
+}
+
+impl Reader {
+    pub(crate) fn new(core: Arc<Core>) -> Reader {
+        let slot = core.readers.register();
+        Reader { core, slot }
+    }
+
+    /// Reads at the newest commit from here on. It never waits for the writer.
+    pub fn begin(&mut self) -> ReadTxn<'_> {
+        let mut cached = self.slot.view.lock();
+        let seq = self.core.publication.read_point(&self.slot, &mut cached);
+        // `read_point` leaves the view that it found.
+        let view = MutexGuard::map(cached, |cached| match cached {
+            Some((_, view)) => view,
+            None => unreachable!("read_point leaves a view"),
+        });
+        ReadTxn { core: &self.core, slot: &self.slot, view, seq }
+    }
+
+    /// Brings a row into memory, so that a transaction that needs it while it holds the writer lock does not wait for the disk.
+    pub fn touch(&mut self, key: RowKey<'_>) -> Result<(), EngineError> {
+        self.begin().get(key).map(|_| ())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.core.readers.unregister(&self.slot);
+    }
+}
+
+/// One point in time.
+pub struct ReadTxn<'a> {
+    core: &'a Core,
+    slot: &'a Slot,
+    view: MappedMutexGuard<'a, Arc<View>>,
+    seq: u64,
+}
+
+impl ReadTxn<'_> {
+    /// The database whose keyspace `keyspace` is; `None` if it belongs to none (any more).
+    #[must_use]
+    pub fn database_of(&self, keyspace: KeyspaceId) -> Option<u32> {
+        let keyspaces = self.view.keyspaces.iter().take(self.core.databases as usize);
+        keyspaces.zip(0..).find(|(of, _)| **of == keyspace).map(|(_, db)| db)
+    }
+
+    /// Counts commits; a later transaction with the same number sees the same data.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.seq
+    }
+}
+
+impl Rows for ReadTxn<'_> {
+    fn get(&self, key: RowKey<'_>) -> Result<Option<Value>, EngineError> {
+        self.view.get(key, self.seq)
+    }
+
+    fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        self.view.scan(range, direction, self.seq, visit)
+    }
+
+    fn keyspace(&self, db: u32) -> KeyspaceId {
+        self.view.keyspaces.get(db as usize).copied().unwrap_or_default()
+    }
+
+    fn key_count(&self, db: u32) -> u64 {
+        self.view.counts.at(db, self.seq).0
+    }
+
+    fn expiry_count(&self, db: u32) -> u64 {
+        self.view.counts.at(db, self.seq).1
+    }
+}
+
+impl Drop for ReadTxn<'_> {
+    fn drop(&mut self) {
+        self.slot.snapshot.store(IDLE, Ordering::Release);
+    }
+}

@@ -1,0 +1,315 @@
+//! Opening a data directory: creating it, or finding out what the last process left, and replaying the log onto the engine.
+//!
+//! The state file decides which generation and which epoch of the log count; everything else in the directory is a leftover. The engine
+//! names its own position. What a crash may leave at each step stands in `docs/store.md`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ardb_base::disk::Disk;
+use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_engine::{ChangeSource, Engine};
+use ardb_log::{Fault, Log, Opened};
+use parking_lot::{Mutex, RwLock};
+
+use crate::background::Threads;
+use crate::catalog::Catalog;
+use crate::core::Core;
+use crate::error::{OpenError, ReplayError, StateError};
+use crate::options::{History, Recovery, StoreOptions};
+use crate::position::{self, CATALOG, POSITION, Position};
+use crate::state::{State, StateFile};
+use crate::store::{Shared, Store};
+use crate::txn::WriteTxn;
+
+/// A frame to be replayed.
+#[derive(Debug)]
+pub struct ReplayFrame<'a> {
+    /// Offset of its first byte.
+    pub offset: Offset,
+    /// The database that is selected in the stream before its first byte; `None` if that is not known.
+    pub db: Option<u32>,
+    /// The bytes of the stream.
+    pub payload: &'a [u8],
+}
+
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// Everything below is applied.
+    pub at: Offset,
+    /// The end.
+    pub end: Offset,
+}
+
+/// The engine's directory of a generation.
+pub fn generation_dir(dir: &Path, generation: Generation) -> PathBuf {
+    dir.join(generation.to_string())
+}
+
+fn log_dir(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+/// Rows for a commit of the store's own.
+pub struct MetaRows(std::vec::IntoIter<(Vec<u8>, Vec<u8>)>, (Vec<u8>, Vec<u8>));
+
+impl MetaRows {
+    /// Position and catalog.
+    pub fn new(position: &Position, catalog: &Catalog) -> MetaRows {
+        let rows = vec![(POSITION.encoded(), position.encode()), (CATALOG.encoded(), catalog.encode())];
+        MetaRows(rows.into_iter(), Default::default())
+    }
+}
+
+impl ChangeSource for MetaRows {
+    fn next_change(&mut self) -> Option<ardb_engine::Change<'_>> {
+        self.1 = self.0.next()?;
+        Some((&self.1.0, Some(&self.1.1)))
+    }
+}
+
+impl Store {
+    /// Opens the data directory, creating it if need be. Before anything else the caller hands the frames that the log holds beyond the engine to
+    /// [`Store::replay`].
+    pub fn open(options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
+        options.disk.create_dir_all(&options.dir)?;
+        let lock = options.disk.lock(&options.dir.join("lock"))?;
+        let created;
+        let mut file = match StateFile::open(&options.disk, &options.dir)? {
+            Some(file) if file.get().generation != Generation(0) => {
+                created = false;
+                file
+            }
+            found => {
+                created = true;
+                begin(&options, found)?
+            }
+        };
+        if created {
+            fill(&options, &mut file)?;
+        }
+        remove_leftovers(&*options.disk, &options.dir, file.get().generation)?;
+
+        let before = file.get().clone();
+        let engine = open_engine(&options, before.generation)?;
+        let snapshot = engine.snapshot();
+        let found = position::read(&*snapshot, before.generation)?;
+        let (position, catalog) = found.ok_or(OpenError::Meta { generation: before.generation, what: "position" })?;
+        // An epoch that is older than the state's is that of an engine that was ahead of its log (below); 0 that of a loader.
+        if position.epoch == 0 || position.epoch > before.epoch {
+            return Err(OpenError::Meta { generation: before.generation, what: "position" });
+        }
+        let Opened { log, mut appender, recovery: found } =
+            Log::open(options.disk.clone(), &log_dir(&options.dir), before.epoch, position.offset, options.log)?;
+        if found.start > position.offset {
+            return Err(OpenError::Gap { log_start: found.start, checkpoint: position.offset });
+        }
+
+        let boot_changed = before.boot_id != options.boot_id;
+        // A log that is missing, or shorter than the engine, was damaged or taken away: nothing in it connects to what replicas have.
+        let engine_ahead = found.end < position.offset || (found.created && !created);
+        // A process that dies loses nothing that it appended; a machine may. A cut that is more than an append in progress is a loss in any case.
+        let lost = found.cut.as_ref().is_some_and(|cut| cut.fault != Fault::Unfinished);
+        let suspect = !created && ((!before.clean && boot_changed) || lost);
+        let mut state = State { clean: false, boot_id: options.boot_id, ..before.clone() };
+        let mut position = position;
+        let end = found.end.max(position.offset);
+        let mut replaced_id = None;
+        if engine_ahead || (suspect && before.upstream.is_none()) {
+            // Up to the end that was found both histories agree, because every frame was checked. What others may have seen beyond it gets another name.
+            let mut bytes = [0; 20];
+            (options.random)(&mut bytes);
+            replaced_id = Some(before.history.id);
+            state.history = History { id: ReplId::from_random(bytes), second: before.history.id, second_until: end };
+        } else if suspect {
+            log::info!("the log's tail is suspect; it is a prefix of the master's log, so its id stays");
+        }
+        if engine_ahead {
+            state.epoch = before.epoch + 1;
+            position = Position { epoch: state.epoch, ..position };
+            let prepared = appender.prepare_reset(state.epoch, position.offset)?;
+            // The new log begins where the engine stands, so the engine's position is right for both.
+            file.set(state).map_err(open_error)?;
+            appender.finish_reset(prepared);
+        } else {
+            file.set(state).map_err(open_error)?;
+        }
+        let state = file.get().clone();
+        // What replicas may be told to continue from must not be lost by a second power failure under the same name.
+        if !engine_ahead && !before.clean {
+            log.sync_to(log.end()).map_err(|error| sync_error(&options.dir, &error))?;
+        }
+        let recovery = Recovery {
+            created,
+            generation: state.generation,
+            checkpoint: position.offset,
+            log_start: log.start(),
+            log_end: log.end(),
+            clean: before.clean,
+            boot_changed,
+            replaced_id,
+            engine_ahead,
+            torn: found.cut.map(|cut| {
+                format!("{} bytes and {} segments after {}: {}", cut.bytes, cut.segments, cut.at, cut.fault)
+            }),
+        };
+        let position = Position { id: state.history.id, ..position };
+        let core = Core::new(
+            engine,
+            state.generation,
+            position,
+            catalog,
+            Some((log.clone(), appender)),
+            options.databases,
+            options.memory,
+            options.clock.clone(),
+        );
+        core.janitor.lock().load(&*snapshot)?;
+        core.figures.last_checkpoint_offset.store(position.offset.0, Ordering::Relaxed);
+        let background = options.background;
+        let shared = Arc::new(Shared {
+            core: Arc::new(core),
+            log,
+            history: RwLock::new(state.history),
+            generations: AtomicU64::new(state.generation.0),
+            state: Mutex::new(file),
+            last_sync: AtomicU64::new((options.clock)().max(0) as u64),
+            last_log_failure: AtomicBool::new(false),
+            recovery: recovery.clone(),
+            threads: Mutex::new(None),
+            options,
+            _lock: lock,
+        });
+        if background {
+            let threads = Threads::start(&shared).map_err(|error| {
+                let dir = &shared.options.dir;
+                ardb_base::disk::DiskError::from_io("start the threads of", dir, &error)
+            })?;
+            *shared.threads.lock() = Some(threads);
+        }
+        Ok((Store { shared }, recovery))
+    }
+
+    /// Applies the frames that the log holds beyond the engine, in order. `apply` executes the commands of one frame in the transaction; whatever it adds to
+    /// the frame buffer's payload is dropped, and each frame is committed as one batch without being appended again. It keeps the buffer's `db` up to
+    /// date as commands select databases. `progress` is called after each frame. To be called once, right after opening.
+    pub fn replay(
+        &self,
+        apply: &mut dyn FnMut(&mut WriteTxn<'_>, &ReplayFrame<'_>) -> Result<(), String>,
+        progress: &mut dyn FnMut(ReplayProgress),
+    ) -> Result<(), ReplayError> {
+        let log = &self.shared.log;
+        let end = log.end();
+        let mut at = self.shared.recovery.checkpoint;
+        let mut frames = log.frames_from(at)?;
+        while at < end {
+            let Some(frame) = frames.next_frame()? else { break };
+            if frame.first != at {
+                return Err(ReplayError::InsideFrame { checkpoint: at, frame: frame.first });
+            }
+            let replayed = ReplayFrame { offset: at, db: position::db_from_u32(frame.db), payload: &frame.payload };
+            let mut txn = WriteTxn::new(&self.shared.core);
+            txn.frame().db = replayed.db;
+            txn.writer().replaying = Some(frame.end());
+            let applied = apply(&mut txn, &replayed).map_err(|why| ReplayError::Apply { at, why });
+            let committed = match applied {
+                Ok(()) => {
+                    txn.frame().payload.clear();
+                    txn.commit().map(|_| ()).map_err(ReplayError::from)
+                }
+                Err(error) => Err(error),
+            };
+            txn.rollback();
+            txn.writer().replaying = None;
+            drop(txn);
+            committed?;
+            at = frame.end();
+            progress(ReplayProgress { at, end });
+            if self.shared.core.changed.load(Ordering::Relaxed) > self.shared.core.budget.changed {
+                // A replay can outrun the disk; here it may simply wait.
+                if let Err(error) = self.checkpoint() {
+                    log::warn!("a checkpoint during replay failed: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that nothing in the directory would be lost, and writes a state that says that it is being created.
+fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, OpenError> {
+    if let Some(file) = found {
+        // An earlier attempt got this far.
+        return Ok(file);
+    }
+    let data = options.disk.list(&options.dir)?.into_iter().any(|entry| entry.is_dir && entry.name.starts_with("gen-"));
+    if data {
+        return Err(OpenError::NoState(options.dir.clone()));
+    }
+    let mut bytes = [0; 20];
+    (options.random)(&mut bytes);
+    let state = State {
+        generation: Generation(0),
+        epoch: 1,
+        history: History::new(ReplId::from_random(bytes)),
+        clean: false,
+        boot_id: options.boot_id,
+        upstream: None,
+    };
+    StateFile::create(&options.disk, &options.dir, state).map_err(open_error)
+}
+
+/// Makes the first generation and an empty log, and then the state that names them.
+fn fill(options: &StoreOptions, file: &mut StateFile) -> Result<(), OpenError> {
+    let generation = Generation(1);
+    // What an attempt that did not finish left; the state says that it holds nothing.
+    options.disk.remove_dir_all(&generation_dir(&options.dir, generation))?;
+    options.disk.remove_dir_all(&log_dir(&options.dir))?;
+    let engine = open_engine(options, generation)?;
+    let state = file.get().clone();
+    let position = Position { epoch: state.epoch, offset: Offset(0), db: None, id: state.history.id };
+    engine.commit(&[], &mut MetaRows::new(&position, &Catalog::empty(options.databases)))?;
+    drop(engine);
+    drop(Log::open(options.disk.clone(), &log_dir(&options.dir), state.epoch, Offset(0), options.log)?);
+    options.disk.sync_dir(&options.dir)?;
+    file.set(State { generation, ..state }).map_err(open_error)
+}
+
+/// Opens the engine of a generation.
+pub fn open_engine(options: &StoreOptions, generation: Generation) -> Result<Arc<dyn Engine>, OpenError> {
+    let dir = generation_dir(&options.dir, generation);
+    Ok(options.engines.open(generation, &dir, options.memory.engine)?)
+}
+
+/// Removes generations that are not current: those that were given up and those that a full sync did not finish.
+fn remove_leftovers(disk: &dyn Disk, dir: &Path, current: Generation) -> Result<(), OpenError> {
+    for entry in disk.list(dir)? {
+        let number = entry.name.strip_prefix("gen-").and_then(|n| n.parse().ok());
+        if let Some(number) = number
+            && entry.is_dir
+            && Generation(number) != current
+        {
+            disk.remove_dir_all(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_error(error: StateError) -> OpenError {
+    match error {
+        StateError::Disk(error) => OpenError::Disk(error),
+        other => OpenError::Disk(ardb_base::disk::DiskError::new(
+            "write",
+            Path::new("state"),
+            ardb_base::disk::DiskErrorKind::Other,
+            other,
+        )),
+    }
+}
+
+fn sync_error(dir: &Path, error: &ardb_log::SyncError) -> OpenError {
+    let dir = log_dir(dir);
+    ardb_base::disk::DiskError::new("sync", &dir, ardb_base::disk::DiskErrorKind::Other, error).into()
+}

@@ -1,0 +1,323 @@
+//! The store: one data directory, its log, its state file and the current generation.
+//!
+//! It is the only writer of all of them. Opening and recovery are in `recovery`, full syncs in `generation`, threads in `background`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ardb_base::disk::DirLock;
+use ardb_base::id::{Generation, Offset, ReplId, UnixMs};
+use ardb_engine::EngineStats;
+use ardb_log::{Log, LogStats};
+use parking_lot::{Mutex, RwLock};
+
+use crate::background::Threads;
+use crate::cache::CacheStats;
+use crate::core::Core;
+use crate::error::{CheckpointError, CommitError, StateError};
+use crate::options::{Fsync, History, Recovery, StoreOptions};
+use crate::read::Reader;
+use crate::snapshot::StoreSnapshot;
+use crate::state::{State, StateFile};
+use crate::txn::WriteTxn;
+
+/// A handle of the store. Clones are handles of the same store. [`Store::close`] ends it; dropping the last handle ends it as a
+/// killed process would.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What handles share.
+pub(crate) struct Shared {
+    pub options: StoreOptions,
+    pub core: Arc<Core>,
+    pub log: Log,
+    pub state: Mutex<StateFile>,
+    pub history: RwLock<History>,
+    /// The newest generation number that was ever used by this process.
+    pub generations: AtomicU64,
+    pub last_sync: AtomicU64,
+    pub last_log_failure: AtomicBool,
+    pub recovery: Recovery,
+    pub threads: Mutex<Option<Threads>>,
+    pub _lock: Box<dyn DirLock>,
+}
+
+/// Figures for INFO.
+#[derive(Clone, Debug, Default)]
+pub struct StoreStats {
+    /// Rows of the active table, deleted ones included.
+    pub active_rows: u64,
+    /// Bytes of the active table.
+    pub active_bytes: u64,
+    /// Rows of the table that is on its way into the engine.
+    pub frozen_rows: u64,
+    /// Bytes of that table.
+    pub frozen_bytes: u64,
+    /// The cache of clean rows.
+    pub cache: CacheStats,
+    /// The engine.
+    pub engine: EngineStats,
+    /// The engine's name.
+    pub engine_name: &'static str,
+    /// The current generation.
+    pub generation: Generation,
+    /// Finished checkpoints.
+    pub checkpoints: u64,
+    /// Failed ones.
+    pub failed_checkpoints: u64,
+    /// How long the last one took, in milliseconds.
+    pub last_checkpoint_ms: u64,
+    /// How many rows it wrote.
+    pub last_checkpoint_rows: u64,
+    /// Where in the log it stands.
+    pub checkpoint_offset: Offset,
+    /// Why the last one failed, if it did.
+    pub checkpoint_failure: Option<String>,
+    /// The log.
+    pub log: Option<LogStats>,
+    /// Things that wait for the janitor.
+    pub garbage: usize,
+    /// How often a writer was slowed.
+    pub delays: u64,
+}
+
+impl Store {
+    /// A reader for one thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.shared.core.clone())
+    }
+
+    /// Takes the writer lock. If changed rows fill their share of memory, it first waits a little, longer the fuller it is, so that checkpoints keep up.
+    #[must_use]
+    pub fn write(&self) -> WriteTxn<'_> {
+        let core = &*self.shared.core;
+        let changed = core.changed.load(Ordering::Relaxed);
+        if changed > core.budget.changed {
+            core.want_checkpoint();
+            // Without threads nobody else would make room, and a failing checkpoint does not get better by waiting.
+            if self.shared.options.background && !core.failing.load(Ordering::Relaxed) {
+                core.figures.delays.fetch_add(1, Ordering::Relaxed);
+                let over = changed - core.budget.changed;
+                let tenths = over.saturating_mul(10) / core.budget.changed.max(1);
+                std::thread::sleep(Duration::from_micros((200 << tenths.min(9)).min(100_000)));
+            }
+        }
+        WriteTxn::new(core)
+    }
+
+    /// Returns when everything below `offset` is durable.
+    pub fn sync_to(&self, offset: Offset) -> Result<(), ardb_log::SyncError> {
+        self.shared.log.sync_to(offset)
+    }
+
+    /// Everything below is durable.
+    #[must_use]
+    pub fn synced(&self) -> Offset {
+        self.shared.log.synced()
+    }
+
+    /// The log, for those who send it.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// When the log is to be synced, as the options said.
+    #[must_use]
+    pub fn fsync(&self) -> Fsync {
+        self.shared.options.fsync
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared.recovery
+    }
+
+    /// Brings everything committed by now into the engine.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        self.shared.core.checkpoint(true)?;
+        self.trim_log();
+        Ok(())
+    }
+
+    /// Where the engine stands.
+    #[must_use]
+    pub fn checkpoint_offset(&self) -> Offset {
+        self.shared.core.checkpoint_offset()
+    }
+
+    /// The data at the end of the log, with a hold on the log from there on. Writers wait only while a table is exchanged; the caller
+    /// waits until the checkpoint is in the engine.
+    pub fn snapshot_at_checkpoint(&self) -> Result<StoreSnapshot, CheckpointError> {
+        let stand = self.shared.core.stand(true)?;
+        Ok(StoreSnapshot::new(stand, self.shared.options.databases))
+    }
+
+    /// Periodic work: syncs the log about once a second if the options say so, deletes garbage, frees memory, asks for a checkpoint when
+    /// changes are old. The store's thread calls it; without threads the caller does, about ten times a second.
+    pub fn tick(&self) -> Result<(), CommitError> {
+        let now = (self.shared.options.clock)();
+        self.sync_if_due(now);
+        let core = &self.shared.core;
+        // Bounded, so that a tick ends even if garbage comes as fast as it goes.
+        for _ in 0..64 {
+            if !core.janitor_step()? {
+                break;
+            }
+        }
+        core.sweep();
+        let since = core.dirty_since.load(Ordering::Relaxed);
+        if since != 0 && (now as u64).saturating_sub(since) >= self.shared.options.checkpoint_age_ms {
+            core.want_checkpoint();
+        } else if since == 0 && core.janitor.lock().has_cleanup() {
+            core.dirty_since.store(1.max(now) as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn sync_if_due(&self, now: UnixMs) {
+        let shared = &self.shared;
+        if shared.options.fsync != Fsync::EverySecond {
+            return;
+        }
+        let last = shared.last_sync.load(Ordering::Relaxed);
+        if (now as u64).saturating_sub(last) < 1000 {
+            return;
+        }
+        shared.last_sync.store(now as u64, Ordering::Relaxed);
+        if let Err(error) = shared.log.sync_to(shared.log.end())
+            && !shared.last_log_failure.swap(true, Ordering::Relaxed)
+        {
+            // A new history may have begun in between, which is no failure of the log.
+            log::warn!("the log was not synced: {error}");
+        }
+    }
+
+    /// Whether a checkpoint is asked for; the caller runs it if the store has no threads.
+    #[must_use]
+    pub fn wants_checkpoint(&self) -> bool {
+        self.shared.core.wanted.flagged.load(Ordering::Relaxed)
+    }
+
+    /// Lets go of segments of the log that neither recovery nor the backlog needs.
+    pub(crate) fn trim_log(&self) {
+        let log = &self.shared.log;
+        let backlog = Offset(log.end().0.saturating_sub(self.shared.options.backlog_bytes));
+        log.truncate_front(backlog.min(self.checkpoint_offset()));
+    }
+
+    /// The names of the history.
+    #[must_use]
+    pub fn history(&self) -> History {
+        *self.shared.history.read()
+    }
+
+    /// Whom this server replicates, as [`Store::set_history`] was told.
+    #[must_use]
+    pub fn upstream(&self) -> Option<Vec<u8>> {
+        self.shared.state.lock().get().upstream.clone()
+    }
+
+    /// Sets the names of the history and whom this server replicates (which makes the log a prefix of the master's). Durable when it returns.
+    pub fn set_history(&self, history: History, upstream: Option<Vec<u8>>) -> Result<(), StateError> {
+        let mut txn = WriteTxn::new(&self.shared.core);
+        self.set_history_locked(&mut txn, history, upstream)
+    }
+
+    /// Promotion, or any other reason to go on under a new name: a new id, and the old one valid up to the end of the log. The upstream
+    /// is forgotten. Durable when it returns. Writers wait for the disk here, because the end must stand still.
+    pub fn fork_history(&self) -> Result<History, StateError> {
+        let mut txn = WriteTxn::new(&self.shared.core);
+        let end = txn.offset();
+        // Replicas may continue at `end` under the old id; what they know of it must not be lost here.
+        self.shared.log.sync_to(end)?;
+        let before = self.history();
+        let history = History { id: self.new_id(), second: before.id, second_until: end };
+        self.set_history_locked(&mut txn, history, None)?;
+        Ok(history)
+    }
+
+    fn set_history_locked(
+        &self,
+        txn: &mut WriteTxn<'_>,
+        history: History,
+        upstream: Option<Vec<u8>>,
+    ) -> Result<(), StateError> {
+        let mut file = self.shared.state.lock();
+        let state = State { history, upstream, ..file.get().clone() };
+        file.set(state)?;
+        *self.shared.history.write() = history;
+        txn.writer().id = history.id;
+        Ok(())
+    }
+
+    pub(crate) fn new_id(&self) -> ReplId {
+        let mut bytes = [0; 20];
+        (self.shared.options.random)(&mut bytes);
+        ReplId::from_random(bytes)
+    }
+
+    /// Ends the store cleanly: a checkpoint of everything, the log synced, the state marked clean. Later commits are refused. If the
+    /// checkpoint fails, the log is synced and the state marked all the same, since the log holds what the engine lacks.
+    pub fn close(&self) -> Result<(), StateError> {
+        let threads = self.shared.threads.lock().take();
+        if let Some(threads) = threads {
+            threads.stop(&self.shared.core);
+        }
+        let end = {
+            let mut txn = WriteTxn::new(&self.shared.core);
+            txn.writer().closed = true;
+            txn.offset()
+        };
+        if let Err(error) = self.checkpoint() {
+            log::warn!("closing without a checkpoint; the next start replays the log: {error}");
+        }
+        self.shared.log.sync_to(end)?;
+        let mut file = self.shared.state.lock();
+        let state = State { clean: true, ..file.get().clone() };
+        file.set(state)
+    }
+
+    /// Figures for INFO.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let core = &self.shared.core;
+        let (_, view) = core.publication.current();
+        let figures = &core.figures;
+        let mut stats = StoreStats {
+            active_rows: view.active.rows(),
+            active_bytes: view.active.bytes(),
+            frozen_rows: view.frozen.as_ref().map_or(0, |table| table.rows()),
+            frozen_bytes: view.frozen.as_ref().map_or(0, |table| table.bytes()),
+            cache: view.cache.stats(),
+            generation: view.generation,
+            checkpoints: figures.checkpoints.load(Ordering::Relaxed),
+            failed_checkpoints: figures.failed_checkpoints.load(Ordering::Relaxed),
+            last_checkpoint_ms: figures.last_checkpoint_ms.load(Ordering::Relaxed),
+            last_checkpoint_rows: figures.last_checkpoint_rows.load(Ordering::Relaxed),
+            checkpoint_offset: core.checkpoint_offset(),
+            checkpoint_failure: core.failure.lock().as_ref().map(ToString::to_string),
+            log: Some(self.shared.log.stats()),
+            garbage: core.janitor.lock().len(),
+            delays: figures.delays.load(Ordering::Relaxed),
+            ..StoreStats::default()
+        };
+        let engine = core.engine.read().clone();
+        stats.engine_name = engine.name();
+        stats.engine = engine.stats();
+        stats
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.lock().take() {
+            threads.stop(&self.core);
+        }
+    }
+}

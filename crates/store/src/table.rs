@@ -1,0 +1,573 @@
+//! The memtable: changed rows in memory, ordered, each with the versions that someone may still read.
+//!
+//! The rows of [`Space::Key`] are cut into 16,384 shards by the top bits of their order (the cluster slot), so walking the shards
+//! is walking the order; all others are cut by a mix of their group, so that a group lies in one shard. A shard is a small lock
+//! around a B-tree whose keys are integers ([`Place`]); rows of one place (members of equal score, keys that expire together) lie
+//! in a second tree by tail.
+//!
+//! Invariants: one writer at a time calls [`Table::put`] and [`Table::undo`]; a bit of `filled` is set exactly while its shard has
+//! rows (both change under the shard's lock); no lock is held across two shards or across a call that can block.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::{Bound, RangeInclusive};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ardb_engine::{Direction, RowKey, Space, Value};
+use parking_lot::RwLock;
+
+use crate::place::{Place, Tail, mix};
+use crate::versions::{Pushed, Versions};
+
+const KEY_BITS: u32 = 14;
+const KEY_SHARDS: usize = 1 << KEY_BITS;
+const OTHER_BITS: u32 = 12;
+const OTHER_SHARDS: usize = 1 << OTHER_BITS;
+/// Bytes a row costs beyond its heap: its share of B-tree nodes that are two thirds full.
+const ROW_COST: usize = 112;
+/// Bytes a version costs: the counts of the shared value and what the allocator adds.
+const VALUE_COST: usize = 32;
+
+type Cell = Versions<Option<Value>>;
+type Map = BTreeMap<Place, Slot>;
+
+#[derive(Debug)]
+enum Slot {
+    One(Tail, Cell),
+    Many(BTreeMap<Tail, Cell>),
+}
+
+/// What a table knows of a row at a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Its value, or `None` if it was deleted.
+    Found(Option<Value>),
+    /// It changed, but after the snapshot.
+    Hidden,
+    /// Nothing.
+    Missing,
+}
+
+/// How to take a [`Table::put`] back.
+#[derive(Debug)]
+pub enum Undo {
+    /// The row was new to the table.
+    Created,
+    /// An older version lies beneath.
+    Over,
+    /// The same transaction had written this before.
+    Replaced(Option<Value>),
+}
+
+/// One row of a scan.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its order in the group.
+    pub order: u64,
+    /// Its tail.
+    pub tail: Tail,
+    /// Its value, or `None` if it is deleted.
+    pub value: Option<Value>,
+}
+
+/// Part of a group: from `lo` (without `lo` itself if `lo_open`) up to, not including, `hi`.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Kind of row.
+    pub space: Space,
+    /// Keyspace or object.
+    pub group: u64,
+    /// Where it starts.
+    pub lo: (u64, &'a [u8]),
+    /// Whether the row at `lo` is left out.
+    pub lo_open: bool,
+    /// Where it ends; `None` is the end of the group.
+    pub hi: Option<(u64, &'a [u8])>,
+}
+
+/// A run of rows of one group within one shard, by which a table is drained in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    /// Kind of row.
+    pub space: Space,
+    /// Keyspace or object.
+    pub group: u64,
+    shard: usize,
+}
+
+/// The table. See the module's text.
+#[derive(Debug)]
+pub struct Table {
+    shards: Box<[RwLock<Map>]>,
+    filled: Box<[AtomicU64]>,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    fresh_from: u64,
+}
+
+impl Table {
+    /// An empty table. Groups from `fresh_from` on are known to have no rows in anything older than it.
+    pub fn new(fresh_from: u64) -> Table {
+        Table {
+            shards: (0..KEY_SHARDS + OTHER_SHARDS).map(|_| RwLock::new(Map::new())).collect(),
+            filled: (0..(KEY_SHARDS + OTHER_SHARDS).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            fresh_from,
+        }
+    }
+
+    /// Groups from here on have no rows in anything older than this table.
+    #[inline]
+    pub fn fresh_from(&self) -> u64 {
+        self.fresh_from
+    }
+
+    /// Says from which group on nothing older than this table has rows. Before the table is shared.
+    pub fn set_fresh_from(&mut self, fresh_from: u64) {
+        self.fresh_from = fresh_from;
+    }
+
+    /// Rows it knows of, deleted ones included.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Relaxed)
+    }
+
+    /// Bytes of memory its rows take, older versions included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    #[inline]
+    fn shard_of(place: Place) -> usize {
+        if place.space_byte() == Space::Key as u8 {
+            // 64 - 14 bits leave a number below 16,384.
+            (place.order() >> (64 - KEY_BITS)) as usize
+        } else {
+            KEY_SHARDS + (mix(place.group()) >> (64 - OTHER_BITS)) as usize
+        }
+    }
+
+    #[inline]
+    fn add_bytes(&self, delta: i64) {
+        if delta != 0 {
+            self.bytes.fetch_add(delta as u64, Relaxed);
+        }
+    }
+
+    fn mark(&self, shard: usize, filled: bool) {
+        let bit = 1 << (shard % 64);
+        if filled {
+            self.filled[shard / 64].fetch_or(bit, Relaxed);
+        } else {
+            self.filled[shard / 64].fetch_and(!bit, Relaxed);
+        }
+    }
+
+    /// The first shard in `from..=last` that has rows.
+    fn next_filled(&self, from: usize, last: usize) -> Option<usize> {
+        let mut word = from / 64;
+        let mut bits = self.filled.get(word)?.load(Relaxed) & (u64::MAX << (from % 64));
+        loop {
+            if bits != 0 {
+                let shard = word * 64 + bits.trailing_zeros() as usize;
+                return (shard <= last).then_some(shard);
+            }
+            word += 1;
+            if word * 64 > last {
+                return None;
+            }
+            bits = self.filled.get(word)?.load(Relaxed);
+        }
+    }
+
+    /// The last shard in `first..=from` that has rows.
+    fn prev_filled(&self, from: usize, first: usize) -> Option<usize> {
+        let mut word = from / 64;
+        let mut bits = self.filled.get(word)?.load(Relaxed) & (u64::MAX >> (63 - from % 64));
+        loop {
+            if bits != 0 {
+                let shard = word * 64 + 63 - bits.leading_zeros() as usize;
+                return (shard >= first).then_some(shard);
+            }
+            if word * 64 <= first {
+                return None;
+            }
+            word -= 1;
+            bits = self.filled.get(word)?.load(Relaxed);
+        }
+    }
+
+    /// What a reader at `snapshot` finds.
+    #[inline]
+    pub fn get(&self, key: &RowKey<'_>, snapshot: u64) -> Lookup {
+        let place = Place::of(key);
+        let map = self.shards[Table::shard_of(place)].read();
+        let cell = match map.get(&place) {
+            Some(Slot::One(tail, cell)) if **tail == *key.tail => cell,
+            Some(Slot::Many(tails)) => match tails.get(key.tail) {
+                Some(cell) => cell,
+                None => return Lookup::Missing,
+            },
+            _ => return Lookup::Missing,
+        };
+        match cell.at(snapshot) {
+            Some(value) => Lookup::Found(value.clone()),
+            None => Lookup::Hidden,
+        }
+    }
+
+    /// Writes a version of a row (`None` deletes it), dropping those that none of `active` can see.
+    pub fn put(&self, key: &RowKey<'_>, seq: u64, value: Option<Value>, active: &[u64]) -> Undo {
+        let place = Place::of(key);
+        let shard = Table::shard_of(place);
+        let mut delta = value_cost(&value);
+        let mut map = self.shards[shard].write();
+        if map.is_empty() {
+            self.mark(shard, true);
+        }
+        let undo = match map.entry(place) {
+            Entry::Vacant(slot) => {
+                let tail = Tail::new(key.tail);
+                delta += row_cost(&tail);
+                slot.insert(Slot::One(tail, Versions::new(seq, value)));
+                Undo::Created
+            }
+            Entry::Occupied(slot) => {
+                let slot = slot.into_mut();
+                match slot {
+                    Slot::One(tail, cell) if **tail == *key.tail => push(cell, seq, value, active, &mut delta),
+                    Slot::One(..) => {
+                        let first = std::mem::replace(slot, Slot::Many(BTreeMap::new()));
+                        if let (Slot::Many(tails), Slot::One(tail, cell)) = (slot, first) {
+                            tails.insert(tail, cell);
+                            let tail = Tail::new(key.tail);
+                            delta += row_cost(&tail);
+                            tails.insert(tail, Versions::new(seq, value));
+                        }
+                        Undo::Created
+                    }
+                    Slot::Many(tails) => match tails.get_mut(key.tail) {
+                        Some(cell) => push(cell, seq, value, active, &mut delta),
+                        None => {
+                            let tail = Tail::new(key.tail);
+                            delta += row_cost(&tail);
+                            tails.insert(tail, Versions::new(seq, value));
+                            Undo::Created
+                        }
+                    },
+                }
+            }
+        };
+        drop(map);
+        self.add_bytes(delta);
+        if matches!(undo, Undo::Created) {
+            self.rows.fetch_add(1, Relaxed);
+        }
+        undo
+    }
+
+    /// Takes the newest version of a row back.
+    pub fn undo(&self, key: &RowKey<'_>, undo: Undo) {
+        let place = Place::of(key);
+        let shard = Table::shard_of(place);
+        let mut delta = 0;
+        let mut map = self.shards[shard].write();
+        match undo {
+            Undo::Created => delta -= self.remove_row(&mut map, shard, place, key.tail),
+            Undo::Over => {
+                if let Some(gone) = cell_mut(&mut map, place, key.tail).and_then(Versions::pop) {
+                    delta -= value_cost(&gone);
+                }
+            }
+            Undo::Replaced(value) => {
+                if let Some(cell) = cell_mut(&mut map, place, key.tail) {
+                    delta += value_cost(&value);
+                    delta -= value_cost(&cell.restore(value));
+                }
+            }
+        }
+        drop(map);
+        self.add_bytes(delta);
+    }
+
+    /// Takes a row out of its shard and returns the bytes that it held.
+    fn remove_row(&self, map: &mut Map, shard: usize, place: Place, tail: &[u8]) -> i64 {
+        let gone = match map.get_mut(&place) {
+            Some(Slot::One(own, _)) if **own == *tail => match map.remove(&place) {
+                Some(Slot::One(tail, cell)) => Some((tail, cell)),
+                _ => None,
+            },
+            Some(Slot::Many(tails)) => {
+                let gone = tails.remove_entry(tail);
+                if tails.is_empty() {
+                    map.remove(&place);
+                }
+                gone
+            }
+            _ => None,
+        };
+        if map.is_empty() {
+            self.mark(shard, false);
+        }
+        gone.map_or(0, |(tail, cell)| {
+            self.rows.fetch_sub(1, Relaxed);
+            row_cost(&tail) + cell_cost(&cell)
+        })
+    }
+
+    /// Forgets a row whose newest version is the deletion of `seq`. The caller knows that nothing older than the table has the
+    /// row and that no reader stands before `seq`.
+    pub fn forget_deleted(&self, key: &RowKey<'_>, seq: u64) {
+        let place = Place::of(key);
+        let shard = Table::shard_of(place);
+        let mut map = self.shards[shard].write();
+        let dead = cell_mut(&mut map, place, key.tail).is_some_and(|cell| cell.seq() == seq && cell.newest().is_none());
+        if dead {
+            let freed = self.remove_row(&mut map, shard, place, key.tail);
+            drop(map);
+            self.add_bytes(-freed);
+        }
+    }
+
+    /// Forgets up to `limit` rows of a dead object. Returns how many went; fewer than `limit` means that none is left. The caller knows
+    /// that nothing older than the table has rows of the object and that no reader can still reach them.
+    pub fn forget_object(&self, object: u64, limit: usize) -> usize {
+        let spaces = &Space::ALL[Space::Member as usize..=Space::Rank4 as usize];
+        let mut gone = 0;
+        for &space in spaces {
+            let first = Place::new(space, object, 0);
+            gone += self.forget_places(Table::shard_of(first), first..=first.group_end(), limit - gone);
+            if gone >= limit {
+                break;
+            }
+        }
+        gone
+    }
+
+    /// Forgets up to `limit` places of one shard; returns how many rows went.
+    fn forget_places(&self, shard: usize, places: RangeInclusive<Place>, limit: usize) -> usize {
+        let mut freed = 0;
+        let mut rows = 0;
+        let mut map = self.shards[shard].write();
+        if map.is_empty() || places.is_empty() {
+            return 0;
+        }
+        // What is taken out is dropped after the lock is.
+        let gone: Vec<(Place, Slot)> = map.extract_if(places, |_, _| true).take(limit).collect();
+        if map.is_empty() {
+            self.mark(shard, false);
+        }
+        drop(map);
+        for (_, slot) in &gone {
+            match slot {
+                Slot::One(tail, cell) => {
+                    rows += 1;
+                    freed += row_cost(tail) + cell_cost(cell);
+                }
+                Slot::Many(tails) => {
+                    rows += tails.len();
+                    freed += tails.iter().map(|(tail, cell)| row_cost(tail) + cell_cost(cell)).sum::<i64>();
+                }
+            }
+        }
+        self.rows.fetch_sub(rows as u64, Relaxed);
+        self.add_bytes(-freed);
+        rows
+    }
+
+    /// Forgets the key rows of a dead keyspace with orders from `from` up to, not including, `to` (to the end, if `None`). The caller knows that no
+    /// reader can still reach them, and that whatever lies below the table is deleted before it is read again.
+    pub fn forget_keys(&self, keyspace: u64, from: u64, to: Option<u64>) {
+        let first = Table::shard_of(Place::new(Space::Key, keyspace, from));
+        let last = Table::shard_of(Place::new(Space::Key, keyspace, to.unwrap_or(u64::MAX)));
+        let mut at = first;
+        while let Some(shard) = self.next_filled(at, last) {
+            let start = Place::new(Space::Key, keyspace, from);
+            let end = match to {
+                Some(0) => return,
+                Some(to) => Place::new(Space::Key, keyspace, to - 1),
+                None => start.group_end(),
+            };
+            self.forget_places(shard, start..=end, usize::MAX);
+            at = shard + 1;
+        }
+    }
+
+    /// Appends rows of `window` to `out`, as a reader at `snapshot` sees them, until `out` holds `limit`. Goes from the low end up or
+    /// from the high end down. Returns whether the window is exhausted.
+    pub fn collect(
+        &self,
+        window: Window<'_>,
+        direction: Direction,
+        snapshot: u64,
+        limit: usize,
+        out: &mut Vec<Item>,
+    ) -> bool {
+        let lo = Table::shard_of(Place::new(window.space, window.group, window.lo.0));
+        let hi = match window.hi {
+            Some((order, _)) if order < window.lo.0 => return true,
+            Some((order, _)) => Table::shard_of(Place::new(window.space, window.group, order)),
+            None => Table::shard_of(Place::new(window.space, window.group, u64::MAX)),
+        };
+        let mut at = match direction {
+            Direction::Forward => self.next_filled(lo, hi),
+            Direction::Backward => self.prev_filled(hi, lo),
+        };
+        while let Some(shard) = at {
+            if !self.collect_shard(shard, window, direction, snapshot, limit, out) {
+                return false;
+            }
+            at = match direction {
+                Direction::Forward if shard < hi => self.next_filled(shard + 1, hi),
+                Direction::Backward if shard > lo => self.prev_filled(shard - 1, lo),
+                _ => None,
+            };
+        }
+        true
+    }
+
+    fn collect_shard(
+        &self,
+        shard: usize,
+        window: Window<'_>,
+        direction: Direction,
+        snapshot: u64,
+        limit: usize,
+        out: &mut Vec<Item>,
+    ) -> bool {
+        let first = Place::new(window.space, window.group, window.lo.0);
+        let last = match window.hi {
+            Some((order, _)) => Place::new(window.space, window.group, order),
+            None => first.group_end(),
+        };
+        if first > last {
+            return true;
+        }
+        let map = self.shards[shard].read();
+        let mut add = |place: &Place, slot: &Slot| -> bool {
+            let order = place.order();
+            let low = match window.lo {
+                (at, tail) if at == order && window.lo_open => Bound::Excluded(tail),
+                (at, tail) if at == order => Bound::Included(tail),
+                _ => Bound::Unbounded,
+            };
+            let high = match window.hi {
+                Some((at, tail)) if at == order => Bound::Excluded(tail),
+                _ => Bound::Unbounded,
+            };
+            let mut push = |tail: &Tail, cell: &Cell| -> bool {
+                if let Some(value) = cell.at(snapshot) {
+                    if out.len() >= limit {
+                        return false;
+                    }
+                    out.push(Item { order, tail: tail.clone(), value: value.clone() });
+                }
+                true
+            };
+            match slot {
+                Slot::One(tail, cell) => {
+                    let inside = match low {
+                        Bound::Excluded(low) => **tail > *low,
+                        Bound::Included(low) => **tail >= *low,
+                        Bound::Unbounded => true,
+                    } && match high {
+                        Bound::Excluded(high) => **tail < *high,
+                        _ => true,
+                    };
+                    !inside || push(tail, cell)
+                }
+                Slot::Many(tails) => {
+                    // A range that starts at or after its end would be refused.
+                    if let (Bound::Excluded(l) | Bound::Included(l), Bound::Excluded(h)) = (low, high)
+                        && l >= h
+                    {
+                        return true;
+                    }
+                    let mut range = tails.range::<[u8], _>((low, high));
+                    match direction {
+                        Direction::Forward => range.all(|(tail, cell)| push(tail, cell)),
+                        Direction::Backward => range.rev().all(|(tail, cell)| push(tail, cell)),
+                    }
+                }
+            }
+        };
+        let mut range = map.range(first..=last);
+        match direction {
+            Direction::Forward => range.all(|(place, slot)| add(place, slot)),
+            Direction::Backward => range.rev().all(|(place, slot)| add(place, slot)),
+        }
+    }
+
+    /// The runs by which all rows are visited in order.
+    pub fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut at = 0;
+        while let Some(shard) = self.next_filled(at, KEY_SHARDS + OTHER_SHARDS - 1) {
+            let map = self.shards[shard].read();
+            let mut last = None;
+            for place in map.keys() {
+                if last != Some((place.space_byte(), place.group())) {
+                    last = Some((place.space_byte(), place.group()));
+                    runs.push(Run { space: place.space(), group: place.group(), shard });
+                }
+            }
+            at = shard + 1;
+        }
+        runs.sort_unstable();
+        runs
+    }
+
+    /// Like [`Table::collect`], forward, for the rest of one run from `lo` on.
+    pub fn collect_run(
+        &self,
+        run: Run,
+        lo: (u64, &[u8]),
+        lo_open: bool,
+        snapshot: u64,
+        limit: usize,
+        out: &mut Vec<Item>,
+    ) -> bool {
+        let window = Window { space: run.space, group: run.group, lo, lo_open, hi: None };
+        self.collect_shard(run.shard, window, Direction::Forward, snapshot, limit, out)
+    }
+}
+
+fn push(cell: &mut Cell, seq: u64, value: Option<Value>, active: &[u64], delta: &mut i64) -> Undo {
+    let mut freed = 0;
+    match cell.push(seq, value, active, |gone| freed += value_cost(gone)) {
+        Pushed::Over => {
+            *delta -= freed;
+            Undo::Over
+        }
+        Pushed::Replaced(before) => {
+            *delta -= value_cost(&before);
+            Undo::Replaced(before)
+        }
+    }
+}
+
+fn cell_mut<'m>(map: &'m mut Map, place: Place, tail: &[u8]) -> Option<&'m mut Cell> {
+    match map.get_mut(&place)? {
+        Slot::One(own, cell) => (**own == *tail).then_some(cell),
+        Slot::Many(tails) => tails.get_mut(tail),
+    }
+}
+
+fn row_cost(tail: &Tail) -> i64 {
+    (ROW_COST + tail.heap_bytes()) as i64
+}
+
+fn value_cost(value: &Option<Value>) -> i64 {
+    value.as_ref().map_or(0, |value| (value.len() + VALUE_COST) as i64)
+}
+
+fn cell_cost(cell: &Cell) -> i64 {
+    let mut cost = 0;
+    cell.each(|_, value| cost += value_cost(value));
+    cost
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! What a reader reads from: the tables, the cache and the engine's snapshot that belong together.
+//!
+//! Lookup order: active table, frozen table, row cache, engine. A row that a table knows of, but only in versions newer than the
+//! reader's snapshot, is taken from what lies below the table. Groups that are fresh to a table have no rows below it.
+//!
+//! Invariants: a view and a sequence number that a reader took together (see [`Publication::read_point`]) stood together at one
+//! moment. Everything committed by then is in the view, and nothing that the reader may see is pruned while its slot shows the number.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ardb_base::id::{Generation, KeyspaceId};
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Snapshot, Value, row::Visit};
+use parking_lot::Mutex;
+
+use crate::cache::RowCache;
+use crate::catalog::Counts;
+use crate::readers::Slot;
+use crate::scan;
+use crate::table::{Lookup, Table};
+
+/// One state of everything that rows are read from.
+pub struct View {
+    /// Takes the writes.
+    pub active: Arc<Table>,
+    /// On its way into the engine.
+    pub frozen: Option<Arc<Table>>,
+    /// Clean rows.
+    pub cache: Arc<RowCache>,
+    /// The engine after its last finished checkpoint.
+    pub engine: Arc<dyn Snapshot>,
+    /// How many checkpoints finished since the engine was opened.
+    pub number: u64,
+    /// Keyspaces by database.
+    pub keyspaces: Arc<[KeyspaceId]>,
+    /// Key counts by database.
+    pub counts: Arc<Counts>,
+    /// A reader must stand here or later to use this view: the commit that the view came with.
+    pub from_seq: u64,
+    /// The engine's generation.
+    pub generation: Generation,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("generation", &self.generation)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// A copy to be changed and published.
+    pub fn fork(&self) -> View {
+        View {
+            active: self.active.clone(),
+            frozen: self.frozen.clone(),
+            cache: self.cache.clone(),
+            engine: self.engine.clone(),
+            number: self.number,
+            keyspaces: self.keyspaces.clone(),
+            counts: self.counts.clone(),
+            from_seq: self.from_seq,
+            generation: self.generation,
+        }
+    }
+
+    /// The value of a row at snapshot `seq`.
+    pub fn get(&self, key: RowKey<'_>, seq: u64) -> Result<Option<Value>, EngineError> {
+        let mut hidden = false;
+        match self.active.get(&key, seq) {
+            Lookup::Found(value) => return Ok(value),
+            Lookup::Hidden => hidden = true,
+            Lookup::Missing => {}
+        }
+        if key.group >= self.active.fresh_from() {
+            return Ok(None);
+        }
+        if let Some(frozen) = &self.frozen {
+            match frozen.get(&key, seq) {
+                Lookup::Found(value) => return Ok(value),
+                Lookup::Hidden => hidden = true,
+                Lookup::Missing => {}
+            }
+            if key.group >= frozen.fresh_from() {
+                return Ok(None);
+            }
+        }
+        if hidden || !RowCache::takes(key.space) {
+            return self.get_from_engine(&key);
+        }
+        if let Some(known) = self.cache.get(&key, self.number) {
+            return Ok(known);
+        }
+        let value = self.get_from_engine(&key)?;
+        self.cache.fill(&key, value.as_ref(), self.number);
+        Ok(value)
+    }
+
+    fn get_from_engine(&self, key: &RowKey<'_>) -> Result<Option<Value>, EngineError> {
+        thread_local! {
+            static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        ENCODED.with_borrow_mut(|encoded| {
+            encoded.clear();
+            key.encode(encoded);
+            self.engine.get(encoded)
+        })
+    }
+
+    /// Visits the rows of `range` at snapshot `seq`.
+    pub fn scan(
+        &self,
+        range: RowRange<'_>,
+        direction: Direction,
+        seq: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        let tables = [Some(&*self.active), self.frozen.as_deref()];
+        // Nothing below the oldest table that knows the group from its beginning.
+        let reach = match (&self.frozen, range.group) {
+            (_, group) if group >= self.active.fresh_from() => scan::Reach::Active,
+            (Some(frozen), group) if group >= frozen.fresh_from() => scan::Reach::Tables,
+            _ => scan::Reach::Engine(&*self.engine),
+        };
+        scan::scan(tables, reach, range, direction, seq, visit)
+    }
+}
+
+/// The current view and the newest committed sequence number.
+#[derive(Debug)]
+pub struct Publication {
+    current: Mutex<Arc<View>>,
+    version: Line,
+    committed: Line,
+}
+
+/// A number on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Line(AtomicU64);
+
+impl Publication {
+    /// Publishes the first view.
+    pub fn new(view: View, committed: u64) -> Publication {
+        Publication {
+            current: Mutex::new(Arc::new(view)),
+            version: Line(AtomicU64::new(1)),
+            committed: Line(AtomicU64::new(committed)),
+        }
+    }
+
+    /// The newest committed sequence number.
+    #[inline]
+    pub fn committed(&self) -> u64 {
+        self.committed.0.load(Ordering::SeqCst)
+    }
+
+    /// Makes everything up to `seq` visible.
+    #[inline]
+    pub fn commit(&self, seq: u64) {
+        self.committed.0.store(seq, Ordering::SeqCst);
+    }
+
+    /// Counts the views published.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.0.load(Ordering::SeqCst)
+    }
+
+    /// The current view and its version.
+    pub fn current(&self) -> (u64, Arc<View>) {
+        let current = self.current.lock();
+        (self.version(), current.clone())
+    }
+
+    /// Publishes a changed copy of the current view and returns the one it replaced.
+    pub fn change(&self, change: impl FnOnce(&mut View)) -> Arc<View> {
+        let mut current = self.current.lock();
+        let mut view = current.fork();
+        change(&mut view);
+        let old = std::mem::replace(&mut *current, Arc::new(view));
+        self.version.0.fetch_add(1, Ordering::SeqCst);
+        old
+    }
+
+    /// Finds a view and a sequence number that stand together, and leaves the number in the reader's slot and the view in `cached`.
+    pub fn read_point(&self, slot: &Slot, cached: &mut Option<(u64, Arc<View>)>) -> u64 {
+        loop {
+            let version = self.version();
+            let from_seq = match cached {
+                Some((of, view)) if *of == version => view.from_seq,
+                _ => {
+                    let current = self.current();
+                    let from_seq = current.1.from_seq;
+                    *cached = Some(current);
+                    from_seq
+                }
+            };
+            let seq = self.committed();
+            slot.snapshot.store(seq, Ordering::SeqCst);
+            // The slot was stored before these loads: a writer that commits after them sees it (see `readers`).
+            let same = cached.as_ref().is_some_and(|(of, _)| *of == self.version()) && seq == self.committed();
+            if same && seq >= from_seq {
+                return seq;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
