@@ -147,19 +147,23 @@ impl Appender {
     #[cold]
     fn next_segment(&mut self, stride: usize) -> Result<(), DiskError> {
         let len = self.shared.options.file_len(segment::HEADER_BYTES + stride);
-        let header = SegmentHeader {
-            epoch: self.epoch,
-            first: self.end,
-            previous: Some(self.segment.first),
-            file_len: len as u64,
-        };
+        // An empty segment that is too small for the frame is replaced: two of the same offset would have the same name.
+        let replace = self.at == segment::HEADER_BYTES;
+        let previous = if replace { self.segment.previous } else { Some(self.segment.first) };
+        let header = SegmentHeader { epoch: self.epoch, first: self.end, previous, file_len: len as u64 };
         let spare = match &self.ahead {
             Some(ahead) if len == self.shared.options.file_len(0) => ahead.take(),
             _ => None,
         };
         let (segment, writer) = create_segment(&self.shared, &header, spare)?;
         self.shared.names_dirty.store(true, Ordering::Release);
-        self.shared.segments.write().push_back(segment.clone());
+        {
+            let mut segments = self.shared.segments.write();
+            if replace {
+                segments.pop_back();
+            }
+            segments.push_back(segment.clone());
+        }
         self.enter(segment, writer, self.end);
         Ok(())
     }

@@ -121,11 +121,11 @@ impl Shared {
         }
     }
 
-    /// The segment after the one that begins at `first`, if there is one.
-    pub fn segment_after(&self, first: Offset) -> Option<Arc<Segment>> {
+    /// The segment after `present`, if there is one; that may also be one that replaced it while it was empty.
+    pub fn segment_after(&self, present: &Arc<Segment>) -> Option<Arc<Segment>> {
         let segments = self.segments.read();
-        let after = segments.partition_point(|segment| segment.first <= first);
-        segments.get(after).cloned()
+        let from = segments.partition_point(|segment| segment.first < present.first);
+        segments.iter().skip(from).find(|segment| !Arc::ptr_eq(segment, present)).cloned()
     }
 }
 

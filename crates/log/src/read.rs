@@ -76,7 +76,7 @@ impl Cursor {
                 self.next = header.end();
                 return Ok(Some((header, at)));
             }
-            let Some(following) = self.shared.segment_after(self.segment.first) else { return Ok(None) };
+            let Some(following) = self.shared.segment_after(&self.segment) else { return Ok(None) };
             // A frame may have come between the look and the rotation; now that there is a following segment, this one is final.
             if self.frame_here()?.is_some() {
                 continue;

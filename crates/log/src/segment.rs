@@ -106,6 +106,8 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     pub epoch: u64,
     pub first: Offset,
+    /// First offset of the segment before, unless this one begins the history.
+    pub previous: Option<Offset>,
     pub region: Arc<Region>,
     /// Frames from this place on were checked at opening or written by this process.
     pub trusted_from: usize,
@@ -127,6 +129,7 @@ impl Segment {
             path: path.to_owned(),
             epoch: header.epoch,
             first: header.first,
+            previous: header.previous,
             region,
             trusted_from,
             synced: AtomicUsize::new(synced),
