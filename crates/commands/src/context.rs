@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ardb_base::id::{KeyspaceId, ObjectId, UnixMs};
 use ardb_engine::row::Visit;
@@ -206,6 +207,17 @@ impl<'a> Ctx<'a> {
     /// As [`Ctx::notify`], for a key of another database.
     pub fn notify_db(&mut self, class: Events, event: &str, db: u32, key: &[u8]) {
         self.shared.notify(class, event, db, key);
+    }
+
+    /// Counts a read of `key` of the selected database for INFO, and publishes a miss.
+    pub fn looked_up(&mut self, key: &[u8], found: bool) {
+        let stats = &self.shared.stats;
+        if found {
+            stats.hits.fetch_add(1, Ordering::Relaxed);
+        } else {
+            stats.misses.fetch_add(1, Ordering::Relaxed);
+            self.notify(Events::KEY_MISS, "keymiss", key);
+        }
     }
 
     /// Logs `args` as the effect (one of the effects) of this command in the selected database, in place of the command itself.

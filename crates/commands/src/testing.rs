@@ -123,6 +123,21 @@ impl Harness {
 
     /// Runs a command. CRLF in the reply is shown as a space.
     pub fn run_args(&mut self, args: &[&[u8]]) -> String {
+        let (outcome, reply) = self.with_ctx(|ctx| match dispatch::resolve(&ctx.shared.table, args) {
+            Ok(command) => dispatch::execute(ctx, command, args),
+            Err(error) => {
+                dispatch::reject(ctx, &error);
+                Outcome::Done
+            }
+        });
+        match outcome {
+            Outcome::Done => text(&reply),
+            Outcome::Block(_) => "(blocked)".into(),
+        }
+    }
+
+    /// What `run` does with a context, and the bytes that it replied.
+    pub fn with_ctx<T>(&mut self, run: impl FnOnce(&mut Ctx<'_>) -> T) -> (T, Vec<u8>) {
         self.transaction.saved.clear();
         let mut out = Reply::new(self.session.protocol);
         let mut ctx = Ctx {
@@ -138,17 +153,8 @@ impl Harness {
             depth: 0,
             in_script: false,
         };
-        let outcome = match dispatch::resolve(&self.shared.table, args) {
-            Ok(command) => dispatch::execute(&mut ctx, command, args),
-            Err(error) => {
-                dispatch::reject(&mut ctx, &error);
-                Outcome::Done
-            }
-        };
-        match outcome {
-            Outcome::Done => text(out.bytes()),
-            Outcome::Block(_) => "(blocked)".into(),
-        }
+        let result = run(&mut ctx);
+        (result, out.bytes().to_vec())
     }
 
     /// The effects logged since the last call, as words; commands are parted by ` | `.

@@ -4,10 +4,16 @@
 //! expiry index exactly if it has an expiry, at that time; a key's row names an object that no other row names; an object that no row names
 //! any more is discarded.
 
+mod transfer;
+mod walk;
+
 use ardb_base::id::UnixMs;
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError};
+
+pub use transfer::{copy, relocate};
+pub use walk::{Due, drop_expiry_entry, due, random_key, scan_keys};
 
 /// The key's row, or `None` if there is none or its time has come.
 pub fn lookup(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {
@@ -24,6 +30,44 @@ pub fn lookup_kind(rows: &(impl Rows + ?Sized), at: &At<'_>, kind: Kind) -> Resu
     match lookup(rows, at)? {
         Some(row) if row.kind() != kind => Err(TypeError::WrongType),
         row => Ok(row),
+    }
+}
+
+/// What stands at a key, for a command that is going to write it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The row as it stands, due or not: [`put`] and [`delete`] want this one.
+    pub raw: Option<KeyRow>,
+    due: bool,
+}
+
+impl Found {
+    /// The row, unless its time has come.
+    #[must_use]
+    pub fn live(&self) -> Option<&KeyRow> {
+        self.raw.as_ref().filter(|_| !self.due)
+    }
+
+    /// The expiry of the live row.
+    #[must_use]
+    pub fn expiry(&self) -> Option<UnixMs> {
+        self.live().and_then(KeyRow::expiry)
+    }
+}
+
+/// What stands at the key now.
+pub fn find(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Found, TypeError> {
+    let raw = lookup_raw(rows, at)?;
+    let due = raw.as_ref().is_some_and(|row| is_due(row, at.now));
+    Ok(Found { raw, due })
+}
+
+/// As [`find`]; an error if the key holds another type.
+pub fn find_kind(rows: &(impl Rows + ?Sized), at: &At<'_>, kind: Kind) -> Result<Found, TypeError> {
+    let found = find(rows, at)?;
+    match found.live() {
+        Some(row) if row.kind() != kind => Err(TypeError::WrongType),
+        _ => Ok(found),
     }
 }
 

@@ -1,10 +1,33 @@
 //! The commands, a file for each group. Every file ends in (or begins with) its rows of the table.
 
 pub mod args;
+pub mod counter;
+pub mod expire;
+pub mod hash;
+pub mod help;
+pub mod keys;
+pub mod list;
+pub mod list_blocking;
+pub mod multi;
+pub mod pubsub;
+pub mod scan;
 pub mod script;
+pub mod set;
 pub mod string;
 
 use crate::table::Command;
 
 /// The rows of all groups in this crate; the server adds its own.
-pub const GROUPS: &[&[Command]] = &[string::COMMANDS];
+pub const GROUPS: &[&[Command]] = &[
+    counter::COMMANDS,
+    expire::COMMANDS,
+    hash::COMMANDS,
+    keys::COMMANDS,
+    list::COMMANDS,
+    list_blocking::COMMANDS,
+    multi::COMMANDS,
+    pubsub::COMMANDS,
+    scan::COMMANDS,
+    set::COMMANDS,
+    string::COMMANDS,
+];

@@ -1,0 +1,100 @@
+//! Walking over the keys of a database: in hash order (SCAN, KEYS, RANDOMKEY) and by expiry.
+
+use std::ops::ControlFlow;
+
+use ardb_base::id::{KeyspaceId, UnixMs};
+use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space};
+
+use super::{expiry_order, is_due};
+use crate::{KeyRow, TypeError};
+
+/// Calls `visit` with the keys of `keyspace` from hash `from` on, in hash order, until it breaks. Expired keys are among them.
+pub fn scan_keys(
+    rows: &(impl Rows + ?Sized),
+    keyspace: KeyspaceId,
+    from: u64,
+    visit: &mut dyn FnMut(u64, &[u8], KeyRow) -> ControlFlow<()>,
+) -> Result<(), TypeError> {
+    let range = RowRange { space: Space::Key, group: keyspace.0, from: (from, b""), to: None };
+    let mut failed = None;
+    rows.scan(range, Direction::Forward, &mut |name, value| match KeyRow::parse(value.clone()) {
+        Ok(row) => visit(name.order, name.tail, row),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// How many expired keys [`random_key`] passes over before it gives up.
+const RANDOM_TRIES: usize = 64;
+
+/// The first key at or after `place` in hash order, wrapping around, that has not expired at `now`. `place` should be random. `None` if
+/// there is no such key, or none close by: the search ends after a bounded number of expired ones.
+pub fn random_key(
+    rows: &(impl Rows + ?Sized),
+    keyspace: KeyspaceId,
+    place: u64,
+    now: UnixMs,
+) -> Result<Option<Vec<u8>>, TypeError> {
+    let mut tries = 0;
+    let mut found = None;
+    // The second round may see keys of the first again, which is harmless: the number of tries is bounded.
+    for from in [place, 0] {
+        scan_keys(rows, keyspace, from, &mut |_, key, row| {
+            if is_due(&row, now) {
+                tries += 1;
+                return if tries < RANDOM_TRIES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            }
+            found = Some(key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        if found.is_some() || tries >= RANDOM_TRIES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// An entry of the expiry index whose time has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The time at which the key expires.
+    pub time: UnixMs,
+    /// The keyspace it is in, which may have been flushed since.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+/// Entries of the expiry index with a time at or before `now`, the earliest first, at most `limit`.
+pub fn due(rows: &(impl Rows + ?Sized), now: UnixMs, limit: usize) -> Result<Vec<Due>, TypeError> {
+    let mut found = Vec::new();
+    let mut failed = None;
+    if limit == 0 {
+        return Ok(found);
+    }
+    let range = RowRange::orders(Space::Expiry, 0, 0, expiry_order(now));
+    rows.scan(range, Direction::Forward, &mut |name, _| {
+        let Some((keyspace, key)) = name.tail.split_first_chunk::<8>() else {
+            failed = Some(TypeError::Corrupt("expiry entry: too short".into()));
+            return ControlFlow::Break(());
+        };
+        found.push(Due {
+            time: ardb_engine::row::i64_of_order(name.order),
+            keyspace: KeyspaceId(u64::from_be_bytes(*keyspace)),
+            key: key.to_vec(),
+        });
+        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    failed.map_or(Ok(found), Err)
+}
+
+/// Removes an entry of the expiry index that belongs to no key: its keyspace was flushed.
+pub fn drop_expiry_entry(rows: &mut (impl RowsMut + ?Sized), entry: &Due) {
+    let mut tail = Vec::with_capacity(8 + entry.key.len());
+    tail.extend_from_slice(&entry.keyspace.0.to_be_bytes());
+    tail.extend_from_slice(&entry.key);
+    rows.delete(RowKey::new(Space::Expiry, 0, expiry_order(entry.time), &tail));
+}
