@@ -15,6 +15,8 @@
 mod real;
 mod region;
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
