@@ -227,6 +227,7 @@ pub fn ranges_go_before_rows(home: &dyn Home) {
     assert_eq!(keys(&*snapshot, "k0099", "k0201"), ["k0099", "k0100", "k0150", "k0199", "k0200"]);
     assert_eq!(get(&*snapshot, "k0150").as_deref(), Some("stays"));
     assert_eq!(get(&*snapshot, "k0120"), None);
+    drop(snapshot);
     // A range without rows, overlapping ranges out of order, rows on both sides of them, and a deletion inside one.
     write(&*engine, &[("k0150", "k0160")], Changes::puts::<&str, &str>([]));
     assert_eq!(keys(&*engine.snapshot(), "k0099", "k0201"), ["k0099", "k0100", "k0199", "k0200"]);

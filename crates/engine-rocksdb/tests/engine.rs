@@ -1,0 +1,231 @@
+//! The RocksDB engine under the suite for all engines, and what only an engine with files can be asked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process};
+
+use ardb_base::random::Random;
+use ardb_engine::conformance::{self, Changes, Home};
+use ardb_engine::{Engine, Snapshot};
+use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
+
+/// A directory of one test, removed at its end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Dir {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("engine-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("the target directory can be written");
+        Dir(dir.join("gen"))
+    }
+
+    fn options(&self) -> RocksOptions {
+        RocksOptions { block_cache_bytes: 8 << 20, ..RocksOptions::new(&self.0) }
+    }
+
+    fn engine(&self) -> RocksEngine {
+        RocksEngine::open(&self.options()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn staged(&self) -> usize {
+        fs::read_dir(self.0.join("staging")).expect("the engine made it").count()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0.parent().unwrap_or(&self.0));
+    }
+}
+
+struct Opened {
+    dir: Dir,
+    file_bytes: u64,
+}
+
+impl Home for Opened {
+    fn open(&self) -> Arc<dyn Engine> {
+        let options = RocksOptions { file_bytes: self.file_bytes, ..self.dir.options() };
+        Arc::new(RocksEngine::open(&options).unwrap_or_else(|error| panic!("{error}")))
+    }
+}
+
+mod whole {
+    use super::*;
+    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 256 << 20 });
+}
+
+/// Every commit in many files: ranges then reach over several of them.
+mod split {
+    use super::*;
+    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 700 });
+
+    #[test]
+    fn more_seeds() {
+        for seed in 1..6 {
+            conformance::random_check(&Opened { dir: Dir::new(), file_bytes: 300 }, seed, 25);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_in_staging() {
+    let dir = Dir::new();
+    let engine = dir.engine();
+    engine.commit(&[], &mut Changes::puts([("a", "1")])).expect("a commit");
+    assert_eq!(dir.staged(), 0, "after a commit");
+    drop(engine);
+    fs::write(dir.0.join("staging/000007.sst"), b"half a file").expect("a file");
+    let engine = dir.engine();
+    assert_eq!(dir.staged(), 0, "after an open");
+    assert_eq!(engine.snapshot().get(b"a").expect("a read").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_second_open_is_refused_and_harmless() {
+    let dir = Dir::new();
+    let engine = dir.engine();
+    fs::write(dir.0.join("staging/000000.sst"), b"a commit in the making").expect("a file");
+    let error = RocksEngine::open(&dir.options()).err().expect("two engines in one directory");
+    assert!(error.to_string().contains("has it open"), "{error}");
+    assert!(!error.corruption);
+    assert_eq!(dir.staged(), 1, "the refused engine cleared the other's files");
+    drop(engine);
+    dir.engine();
+}
+
+#[test]
+fn a_commit_that_fails_has_no_effect() {
+    let dir = Dir::new();
+    let engine = dir.engine();
+    engine.commit(&[], &mut Changes::puts([("a", "1")])).expect("a commit");
+    // In place of the first file there is something that cannot be written.
+    let obstacle = dir.0.join("staging/000000.sst");
+    fs::create_dir(&obstacle).expect("a directory");
+    let range = b"a".to_vec()..b"b".to_vec();
+    let error = engine.commit(std::slice::from_ref(&range), &mut Changes::puts([("b", "2")])).expect_err("an obstacle");
+    assert!(error.to_string().contains("000000.sst"), "{error}");
+    let check = |snapshot: Arc<dyn Snapshot>| {
+        assert_eq!(snapshot.get(b"a").expect("a read").as_deref(), Some(&b"1"[..]));
+        assert_eq!(snapshot.get(b"b").expect("a read"), None);
+    };
+    check(engine.snapshot());
+    fs::remove_dir(&obstacle).expect("it is empty");
+    drop(engine);
+    let engine = dir.engine();
+    check(engine.snapshot());
+    // Rows out of order are refused as a whole, too.
+    struct Disorder(u8);
+    impl ardb_engine::ChangeSource for Disorder {
+        fn next_change(&mut self) -> Option<ardb_engine::Change<'_>> {
+            self.0 += 1;
+            [(&b"b"[..], Some(&b"2"[..])), (&b"a"[..], None)].get(usize::from(self.0) - 1).copied()
+        }
+    }
+    assert!(engine.commit(&[], &mut Disorder(0)).is_err());
+    check(engine.snapshot());
+    assert_eq!(dir.staged(), 0);
+    engine.commit(&[range], &mut Changes::puts([("b", "2")])).expect("the next commit");
+    assert_eq!(engine.snapshot().get(b"a").expect("a read"), None);
+    engine.resume().expect("nothing to resume from");
+}
+
+#[test]
+fn damage_is_told_from_other_failures() {
+    let dir = Dir::new();
+    let rows = (0..2000u32).map(|n| (n.to_be_bytes(), [n as u8; 100]));
+    dir.engine().commit(&[], &mut Changes::puts(rows)).expect("a commit");
+    let file = fs::read_dir(dir.0.join("db"))
+        .expect("the database")
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .expect("a table");
+    let mut bytes = fs::read(&file).expect("a table");
+    for byte in &mut bytes[100..200] {
+        *byte ^= 0x55;
+    }
+    fs::write(&file, bytes).expect("a table");
+    let engine = dir.engine();
+    let snapshot = engine.snapshot();
+    let error = snapshot.get(&0u32.to_be_bytes()).expect_err("a damaged block");
+    assert!(error.corruption, "{error}");
+    let mut cursor = snapshot.cursor(b""..b"\xff");
+    let error = cursor.seek(b"").expect_err("a damaged block");
+    assert!(error.corruption, "{error}");
+    assert!(cursor.row().is_none());
+}
+
+#[test]
+fn stats_tell_what_is_there() {
+    let dir = Dir::new();
+    let engine = dir.engine();
+    let rows = (0..20_000u32).map(|n| (n.to_be_bytes(), n.to_le_bytes().repeat(25)));
+    engine.commit(&[], &mut Changes::puts(rows)).expect("a commit");
+    engine.snapshot().get(&5u32.to_be_bytes()).expect("a read");
+    let stats = engine.stats();
+    assert!(stats.disk_bytes > 20_000, "{stats:?}");
+    assert!(stats.cache_bytes > 0, "{stats:?}");
+    let rows = stats.details.iter().find(|(name, _)| *name == "rocksdb_estimated_rows");
+    assert_eq!(rows.map(|(_, rows)| rows.as_str()), Some("20000"));
+}
+
+/// Not a test: the process that is killed. It tells each commit that it finished.
+#[test]
+#[ignore = "the child process of the test below"]
+fn crash_child() {
+    let Some(dir) = env::var_os("ARDB_CRASH_DIR") else { return };
+    let options = RocksOptions { file_bytes: 100_000, ..RocksOptions::new(dir) };
+    let engine = RocksEngine::open(&options).unwrap_or_else(|error| panic!("{error}"));
+    let first = env::var("ARDB_CRASH_FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    // Straight to the descriptor: what is printed in a test is held back.
+    let mut out = std::io::stdout();
+    for n in first.. {
+        conformance::crash_step(&engine, n).unwrap_or_else(|error| panic!("{error}"));
+        if writeln!(out, "\ndone {n}").and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_whole_commits() {
+    let dir = Dir::new();
+    let seed = conformance::seed(7);
+    let mut random = Random::new(seed);
+    let mut acknowledged = 0;
+    for round in 0..12 {
+        let mut child = Command::new(env::current_exe().expect("this binary"))
+            .args(["--exact", "crash_child", "--ignored", "--nocapture"])
+            .env("ARDB_CRASH_DIR", &dir.0)
+            .env("ARDB_CRASH_FROM", (acknowledged + 1).to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a child process");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let wanted = acknowledged + random.below(4) + u64::from(round == 0);
+        let done = |line: std::io::Result<String>| line.ok()?.strip_prefix("done ")?.parse::<u64>().ok();
+        while acknowledged < wanted {
+            match lines.next() {
+                Some(line) => acknowledged = done(line).unwrap_or(acknowledged),
+                None => panic!("ARDB_SEED={seed}: the child ended by itself after commit {acknowledged}"),
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_micros(random.below(60_000)));
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it is dead");
+        for line in lines {
+            acknowledged = done(line).unwrap_or(acknowledged);
+        }
+        let engine = dir.engine();
+        acknowledged = conformance::crash_check(&engine, acknowledged);
+        assert_eq!(dir.staged(), 0, "ARDB_SEED={seed}, round {round}");
+    }
+    assert!(acknowledged > 0);
+}
