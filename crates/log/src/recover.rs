@@ -37,7 +37,7 @@ pub struct Cut {
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// The first offset held.
+    /// The first offset held, never more than the checkpoint.
     pub start: Offset,
     /// The end. Less than the checkpoint if the log has lost what the engine already has: then a new history must begin.
     pub end: Offset,
@@ -105,7 +105,8 @@ impl Log {
         let Listing { mut found, lost, mut aside } = find(&*disk, dir, epoch, &mut recovery)?;
 
         // The segment that holds the checkpoint, and before it those that chain up to it.
-        let anchor = found.partition_point(|segment| segment.header.first <= checkpoint).saturating_sub(1);
+        let holding = found.partition_point(|segment| segment.header.first <= checkpoint).checked_sub(1);
+        let anchor = holding.unwrap_or(0);
         let mut oldest = anchor;
         while oldest > 0 && found[oldest].header.previous == Some(found[oldest - 1].header.first) {
             oldest -= 1;
@@ -119,7 +120,9 @@ impl Log {
         let anchor = anchor - oldest;
 
         let mut walks: Vec<Walk> = Vec::new();
-        for (i, segment) in found.iter().enumerate().skip(anchor) {
+        // Where no segment holds the checkpoint, those that are there have no connection to it: none is part of the log.
+        let connected = if holding.is_some() { found.len() } else { 0 };
+        for (i, segment) in found.iter().enumerate().take(connected).skip(anchor) {
             if let Some(before) = walks.last() {
                 let connected =
                     before.end == segment.header.first && segment.header.previous == Some(found[i - 1].header.first);

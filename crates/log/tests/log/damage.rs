@@ -64,7 +64,7 @@ fn no_changed_byte_is_ever_handed_out() {
                 (None, None) if whole => harmless += 1,
                 (None, None) => panic!("{what}: the log ends at {} without a word", opened.log.end()),
             }
-            // A missing front is seen by the start, which must not be past the checkpoint.
+            assert!(opened.log.start().0 <= checkpoint, "{what}");
             let front_gone = opened.log.start().0 > 0;
             assert!(!front_gone || !opened.recovery.set_aside.is_empty(), "{what}");
         }
