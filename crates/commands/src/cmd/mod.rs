@@ -1,11 +1,14 @@
 //! The commands, a file for each group. Every file ends in (or begins with) its rows of the table.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
 pub mod counter;
 pub mod expire;
 pub mod hash;
 pub mod help;
 pub mod keys;
+pub mod lcs;
 pub mod list;
 pub mod list_blocking;
 pub mod multi;
@@ -19,10 +22,13 @@ use crate::table::Command;
 
 /// The rows of all groups in this crate; the server adds its own.
 pub const GROUPS: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     counter::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
+    lcs::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
     multi::COMMANDS,

@@ -20,21 +20,25 @@ fn name(object: ObjectId, n: u64) -> RowKey<'static> {
     RowKey::new(Space::Chunk, object.0, n, b"")
 }
 
-fn zeros(mut count: u64, visit: &mut dyn FnMut(&[u8])) {
+fn zeros(mut count: u64, visit: &mut Visit<'_>) -> ControlFlow<()> {
     while count > 0 {
         let now = count.min(CHUNK_U64);
-        visit(&ZEROS[..now as usize]);
+        visit(&ZEROS[..now as usize])?;
         count -= now;
     }
+    ControlFlow::Continue(())
 }
 
-/// Calls `visit` with the bytes from `from` to `to`, which must be within the string and not empty.
+/// What is called with each piece that is read.
+pub type Visit<'v> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'v;
+
+/// Calls `visit` with the bytes from `from` to `to`, which must be within the string and not empty, until it breaks.
 pub fn read(
     rows: &(impl Rows + ?Sized),
     object: ObjectId,
     from: u64,
     to: u64,
-    visit: &mut dyn FnMut(&[u8]),
+    visit: &mut Visit<'_>,
 ) -> Result<(), TypeError> {
     let (first, last) = (from / CHUNK_U64, (to - 1) / CHUNK_U64);
     // `at` is how far the bytes were handed on.
@@ -42,33 +46,43 @@ pub fn read(
     let mut piece = |n: u64, bytes: &[u8], at: &mut u64| {
         let start = n * CHUNK_U64;
         let begin = (*at).max(start);
-        zeros(begin - *at, visit);
+        zeros(begin - *at, visit)?;
+        *at = begin;
         let end = to.min(start + bytes.len() as u64);
         if end > begin {
-            visit(&bytes[(begin - start) as usize..(end - start) as usize]);
             *at = end;
-        } else {
-            *at = begin;
+            visit(&bytes[(begin - start) as usize..(end - start) as usize])?;
         }
+        ControlFlow::Continue(())
     };
+    let mut flow = ControlFlow::Continue(());
     if first == last {
         if let Some(bytes) = rows.get(name(object, first))? {
-            piece(first, &bytes, &mut at);
+            flow = piece(first, &bytes, &mut at);
         }
     } else {
         rows.scan(RowRange::orders(Space::Chunk, object.0, first, last), Direction::Forward, &mut |row, bytes| {
-            piece(row.order, bytes, &mut at);
-            ControlFlow::Continue(())
+            flow = piece(row.order, bytes, &mut at);
+            flow
         })?;
     }
-    zeros(to - at, visit);
+    if flow.is_continue() {
+        let _ = zeros(to - at, visit);
+    }
     Ok(())
 }
 
 /// Writes the bytes of a string whose object has no rows yet.
 pub fn write_fresh(rows: &mut (impl RowsMut + ?Sized), object: ObjectId, bytes: &[u8]) {
     for (n, piece) in bytes.chunks(CHUNK).enumerate() {
-        rows.put(name(object, n as u64), piece);
+        write_piece(rows, object, n as u64, piece);
+    }
+}
+
+/// Writes the `n`th piece of an object that has no such row yet. A piece of zeros needs none.
+pub fn write_piece(rows: &mut (impl RowsMut + ?Sized), object: ObjectId, n: u64, piece: &[u8]) {
+    if piece != &ZEROS[..piece.len()] {
+        rows.put(name(object, n), piece);
     }
 }
 

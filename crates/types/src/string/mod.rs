@@ -8,8 +8,9 @@
 pub mod chunks;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
-use ardb_base::id::UnixMs;
+use ardb_base::id::{ObjectId, UnixMs};
 use ardb_engine::{Rows, RowsMut};
 
 use crate::keyspace::{self, Found};
@@ -64,13 +65,29 @@ impl StringValue {
         to: u64,
         visit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), TypeError> {
+        self.pieces_until(rows, from, to, &mut |piece| {
+            visit(piece);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`StringValue::pieces`], until `visit` breaks.
+    pub fn pieces_until(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        from: u64,
+        to: u64,
+        visit: &mut chunks::Visit<'_>,
+    ) -> Result<(), TypeError> {
         let to = to.min(self.len());
         if from >= to {
             return Ok(());
         }
         match self.inline() {
             // Both ends are within the slice, so they fit.
-            Some(bytes) => visit(&bytes[from as usize..to as usize]),
+            Some(bytes) => {
+                let _ = visit(&bytes[from as usize..to as usize]);
+            }
             None => chunks::read(rows, self.row.object(), from, to, visit)?,
         }
         Ok(())
@@ -165,3 +182,85 @@ pub fn write(
     keyspace::put(rows, at, found.raw.as_ref(), &header, b"");
     Ok(len)
 }
+
+/// A new string whose bytes come one after the other: it holds at most [`INLINE_MAX`] of them in memory.
+#[derive(Debug, Default)]
+pub struct Builder {
+    object: Option<ObjectId>,
+    /// Bytes not yet written; once there is an object, less than a piece.
+    rest: Vec<u8>,
+    /// Pieces written.
+    written: u64,
+}
+
+impl Builder {
+    /// An empty string.
+    #[must_use]
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.written * chunks::CHUNK as u64 + self.rest.len() as u64
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes.
+    pub fn push(&mut self, rows: &mut (impl RowsMut + ?Sized), mut bytes: &[u8]) {
+        while self.object.is_some() || self.rest.len() + bytes.len() > INLINE_MAX {
+            let object = *self.object.get_or_insert_with(|| rows.new_object());
+            let mut whole = self.rest.chunks_exact(chunks::CHUNK);
+            for piece in whole.by_ref() {
+                chunks::write_piece(rows, object, self.written, piece);
+                self.written += 1;
+            }
+            let left = whole.remainder().len();
+            self.rest.drain(..self.rest.len() - left);
+            if bytes.is_empty() {
+                return;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(chunks::CHUNK - left));
+            self.rest.extend_from_slice(now);
+            bytes = later;
+        }
+        self.rest.extend_from_slice(bytes);
+    }
+
+    /// Writes the string to a key, as [`set`] does.
+    pub fn finish(
+        mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        at: &At<'_>,
+        old: Option<&KeyRow>,
+        expiry: Option<UnixMs>,
+    ) {
+        let Some(object) = self.object else {
+            keyspace::put(rows, at, old, &inline_header(expiry), &self.rest);
+            return;
+        };
+        self.push(rows, b"");
+        let size = self.len();
+        if !self.rest.is_empty() {
+            chunks::write_piece(rows, object, self.written, &self.rest);
+        }
+        let header = Header { kind: Kind::String, encoding: Encoding::Rows, expiry, object, size };
+        keyspace::put(rows, at, old, &header, b"");
+    }
+
+    /// Gives the string up: what was written of it is left to the janitor.
+    pub fn abandon(self, rows: &mut (impl RowsMut + ?Sized)) {
+        if let Some(object) = self.object {
+            rows.discard(object);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
