@@ -139,7 +139,7 @@ impl Core {
             undo: UndoLog::default(),
             active: Vec::new(),
             gathered: false,
-            frame: FrameBuffer { payload: Vec::new(), db: position.db },
+            frame: FrameBuffer { payload: Vec::new(), db: position.db, time: None },
             frame_db: position.db,
             appender,
             id: position.id,

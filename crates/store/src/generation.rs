@@ -170,7 +170,9 @@ impl Store {
             // The disk may hold the new state all the same. Only if the old one can be written over it, the new files may go.
             if file.set(old_state).is_err() {
                 loader.keep.store(true, Ordering::Relaxed);
-                std::mem::forget(prepared);
+                if let Some(prepared) = prepared {
+                    prepared.leave();
+                }
             }
             return Err(error.into());
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ardb_base::disk::Disk;
-use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_base::id::{Generation, Offset, ReplId, UnixMs};
 use ardb_engine::{ChangeSource, Engine};
 use ardb_log::{Fault, Log, Opened};
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +30,8 @@ pub struct ReplayFrame<'a> {
     pub offset: Offset,
     /// The database that is selected in the stream before its first byte; `None` if that is not known.
     pub db: Option<u32>,
+    /// When its commands were first executed; they are to be executed at that time again.
+    pub time: UnixMs,
     /// The bytes of the stream.
     pub payload: &'a [u8],
 }
@@ -209,7 +211,12 @@ impl Store {
             if frame.first != at {
                 return Err(ReplayError::InsideFrame { checkpoint: at, frame: frame.first });
             }
-            let replayed = ReplayFrame { offset: at, db: position::db_from_u32(frame.db), payload: &frame.payload };
+            let replayed = ReplayFrame {
+                offset: at,
+                db: position::db_from_u32(frame.db),
+                time: frame.time,
+                payload: &frame.payload,
+            };
             let mut txn = WriteTxn::new(&self.shared.core);
             txn.frame().db = replayed.db;
             txn.writer().replaying = Some(frame.end());

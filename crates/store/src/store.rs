@@ -283,6 +283,12 @@ impl Store {
         file.set(state)
     }
 
+    /// Views that were replaced and are still in use or not yet freed.
+    #[must_use]
+    pub fn buried_views(&self) -> usize {
+        self.shared.core.graveyard.lock().len()
+    }
+
     /// Figures for INFO.
     #[must_use]
     pub fn stats(&self) -> StoreStats {

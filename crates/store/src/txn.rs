@@ -3,7 +3,7 @@
 //! Rows are written straight into the active table under a sequence number that readers do not see yet; a commit appends the frame and
 //! publishes the number with one store. Until then every change can be taken back by the undo log.
 
-use ardb_base::id::{KeyspaceId, ObjectId, Offset};
+use ardb_base::id::{KeyspaceId, ObjectId, Offset, UnixMs};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value, row::Visit};
 use parking_lot::MutexGuard;
 
@@ -23,6 +23,9 @@ pub struct FrameBuffer {
     /// The database that is selected in the stream after the payload. `None` means that it is not known, so that the next effect
     /// must select one. It is kept from batch to batch and over restarts.
     pub db: Option<u32>,
+    /// The time at which the commands of the open batch are executed; a replay executes them at that time again. `None` takes the
+    /// time of the commit.
+    pub time: Option<UnixMs>,
 }
 
 #[derive(Debug)]
@@ -199,6 +202,7 @@ impl Writer {
         self.undo_to(0);
         self.undo.clear();
         self.frame.payload.clear();
+        self.frame.time = None;
         self.frame.db = self.frame_db;
     }
 
@@ -216,10 +220,11 @@ impl Writer {
         {
             return Err(CommitError::Checkpoint(error));
         }
+        let time = self.frame.time.take().unwrap_or_else(|| (core.clock)());
         match (self.replaying, &mut self.appender) {
             (Some(end), _) => self.offset = end,
             (None, Some(appender)) => {
-                self.offset = appender.append(db_to_u32(self.frame_db), &[&self.frame.payload])?
+                self.offset = appender.append(db_to_u32(self.frame_db), time, &[&self.frame.payload])?
             }
             // A generation being loaded has no log.
             (None, None) => {}

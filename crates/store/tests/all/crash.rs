@@ -1,0 +1,226 @@
+//! Processes that die and machines that lose power at any moment, failing disks included, and what the next start finds.
+
+use ardb_base::id::Offset;
+use ardb_base::random::Random;
+use ardb_engine::Direction;
+use ardb_store::Store;
+
+use crate::harness::*;
+
+/// What was committed at which offset, oldest first; and what a power loss must leave.
+struct Past {
+    states: Vec<(Offset, Model)>,
+    synced: Offset,
+}
+
+impl Past {
+    fn new() -> Past {
+        Past { states: vec![(Offset(0), empty_model())], synced: Offset(0) }
+    }
+
+    fn end(&self) -> Offset {
+        self.states.last().expect("never empty").0
+    }
+
+    fn model(&self) -> &Model {
+        &self.states.last().expect("never empty").1
+    }
+
+    /// The store stands at `end` now, whatever came after it is lost.
+    fn back_to(&mut self, end: Offset) {
+        while self.end() > end {
+            self.states.pop();
+        }
+        assert_eq!(self.end(), end, "the log ends between two commits");
+    }
+}
+
+/// Works until something fails or it was enough. Every failure must leave what was there.
+fn work(store: &Store, past: &mut Past, random: &mut Random) {
+    for _ in 0..random.below(60) {
+        match random.below(16) {
+            0 => {
+                if store.checkpoint().is_ok() {
+                    past.synced = past.end();
+                }
+            }
+            1 => {
+                // Only deletes garbage here; it may fail for want of a segment.
+                let _ = store.tick();
+            }
+            2 | 3 => {
+                let end = past.end();
+                if store.sync_to(end).is_ok() {
+                    past.synced = end;
+                }
+            }
+            4 => {
+                if let Ok(snapshot) = store.snapshot_at_checkpoint() {
+                    past.synced = past.end();
+                    assert_eq!(snapshot.offset(), past.end());
+                    assert_eq!(&dump(&snapshot, Direction::Forward).expect("no faults"), past.model());
+                }
+            }
+            5 if random.one_in(3) => {
+                let end = past.end();
+                let before = store.history();
+                if let Ok(history) = store.fork_history() {
+                    past.synced = end;
+                    assert_eq!((history.second, history.second_until), (before.id, end));
+                } else {
+                    assert_eq!(store.history(), before);
+                }
+            }
+            _ => {
+                let mut model = past.model().clone();
+                let mut txn = store.write();
+                for _ in 0..1 + random.below(5) {
+                    let op = random_op(random);
+                    op.apply(&mut txn).expect("the engine does not fail here");
+                    op.apply_to_model(&mut model);
+                    op.encode(&mut txn.frame().payload);
+                }
+                match txn.commit() {
+                    Ok(end) => past.states.push((end, model)),
+                    Err(_) => assert_eq!(&dump(&txn, Direction::Forward).expect("no faults"), past.model()),
+                }
+            }
+        }
+    }
+    let mut reader = store.reader();
+    assert_eq!(&dump(&reader.begin(), Direction::Forward).expect("no faults"), past.model());
+}
+
+#[test]
+fn nothing_synced_is_lost_and_nothing_happens_twice() {
+    for seed in seeds(150) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let mut past = Past::new();
+        let mut power_lost = false;
+        let mut last_id = None;
+        for _ in 0..8 {
+            if random.one_in(3) {
+                // The opening itself is cut short.
+                world.disk.fail_after(Some(random.below(40)));
+            }
+            let opened = world.try_open();
+            world.disk.fail_after(None);
+            if let Ok((store, recovery)) = opened {
+                assert!(!recovery.engine_ahead, "{recovery:?}");
+                let end = recovery.log_end;
+                assert!(end >= past.synced, "synced to {}, found {end}", past.synced);
+                if !power_lost {
+                    assert_eq!(end, past.end(), "a process that dies loses nothing");
+                }
+                past.back_to(end);
+                // Whatever was found is durable now, or the next loss would have to be known by the same name.
+                past.synced = if recovery.clean { past.synced } else { end };
+                replay(&store);
+                assert_eq!(&dump(&store.reader().begin(), Direction::Forward).expect("no faults"), past.model());
+                if let Some(last_id) = last_id
+                    && let Some(replaced) = recovery.replaced_id
+                {
+                    assert_eq!(replaced, last_id);
+                    assert_eq!((store.history().second, store.history().second_until), (last_id, end));
+                }
+                if power_lost && !recovery.created && !recovery.clean && recovery.boot_changed {
+                    assert!(recovery.replaced_id.is_some(), "another name for what may differ");
+                }
+                power_lost = false;
+                if random.one_in(3) {
+                    world.disk.fail_after(Some(random.below(60)));
+                }
+                work(&store, &mut past, &mut random);
+                if random.one_in(4) && store.close().is_ok() {
+                    past.synced = past.end();
+                }
+                last_id = Some(store.history().id);
+                drop(store);
+            } else {
+                // An opening that failed may have given the history another name already.
+                last_id = None;
+            }
+            if random.one_in(2) {
+                world.disk.power_loss(&mut random);
+                world.boot += 1;
+                power_lost = true;
+            } else {
+                world.disk.kill();
+            }
+        }
+        let (store, _) = world.open();
+        past.back_to(store.log().end());
+        assert_eq!(&dump(&store.reader().begin(), Direction::Forward).expect("no faults"), past.model());
+    }
+}
+
+#[test]
+fn a_killed_process_keeps_its_id_and_a_suspect_tail_gets_another() {
+    let mut world = World::new();
+    let (store, _) = world.open();
+    let id = store.history().id;
+    let end = commit(&store, &[Op::Set(0, 1, 1)]);
+    drop(store);
+    world.disk.kill();
+    let (store, recovery) = world.open();
+    assert_eq!((store.history().id, recovery.clean, recovery.replaced_id), (id, false, None));
+    // As a replica, whose log is a prefix of its master's.
+    store.set_history(store.history(), Some(b"master:6379".to_vec())).expect("no faults");
+    drop(store);
+    world.disk.kill();
+    world.boot += 1;
+    let (store, recovery) = world.open();
+    assert_eq!((store.history().id, recovery.replaced_id), (id, None));
+    assert_eq!(store.upstream().as_deref(), Some(&b"master:6379"[..]));
+    let promoted = store.fork_history().expect("no faults");
+    assert!(promoted.covers(id, end) && !promoted.covers(id, end.advance(1)) && promoted.covers(promoted.id, end));
+    assert_eq!(store.upstream(), None);
+    drop(store);
+    world.disk.kill();
+    world.boot += 1;
+    let (store, recovery) = world.open();
+    assert_eq!(recovery.replaced_id, Some(promoted.id));
+    store.close().expect("no faults");
+    let id = store.history().id;
+    assert!(store.write().commit().is_ok(), "an empty commit is nothing");
+    let mut txn = store.write();
+    Op::Set(0, 1, 2).apply(&mut txn).expect("no faults");
+    assert!(txn.commit().is_err(), "the store is closed");
+    drop(txn);
+    drop(store);
+    world.disk.kill();
+    world.boot += 1;
+    let (store, recovery) = world.open();
+    assert!(recovery.clean && recovery.boot_changed);
+    assert_eq!(store.history().id, id, "a clean end is trusted");
+}
+
+#[test]
+fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
+    let world = World::new();
+    let (store, _) = world.open();
+    let id = store.history().id;
+    let end = commit(&store, &[Op::Set(0, 1, 1), Op::Field(1, 2, 3, 4)]);
+    store.checkpoint().expect("no faults");
+    drop(store);
+    world.disk.kill();
+    use ardb_base::disk::Disk;
+    world.disk.remove_dir_all(std::path::Path::new("/data/log")).expect("no faults");
+    let (store, recovery) = world.open();
+    assert!(recovery.engine_ahead);
+    assert_eq!((recovery.log_start, recovery.log_end, recovery.checkpoint), (end, end, end));
+    assert_eq!((store.history().second, store.history().second_until), (id, end));
+    let mut model = empty_model();
+    Op::Set(0, 1, 1).apply_to_model(&mut model);
+    Op::Field(1, 2, 3, 4).apply_to_model(&mut model);
+    assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model);
+    commit(&store, &[Op::Set(0, 1, 2)]);
+    Op::Set(0, 1, 2).apply_to_model(&mut model);
+    drop(store);
+    world.disk.kill();
+    let (store, recovery) = world.open();
+    assert!(!recovery.engine_ahead);
+    assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model);
+}

@@ -1,0 +1,172 @@
+//! One thread against the model: batches, rollbacks, readers at old points, checkpoints, ticks and restarts in any order.
+
+use ardb_base::random::Random;
+use ardb_engine::{Direction, Rows};
+use ardb_store::{ReadTxn, Reader};
+
+use crate::harness::*;
+
+fn check(rows: &impl Rows, model: &Model) {
+    assert_eq!(&dump(rows, Direction::Forward).expect("no faults"), model);
+    assert_eq!(&dump(rows, Direction::Backward).expect("no faults"), model);
+    check_gets(rows, model).expect("no faults");
+}
+
+/// Readers hold transactions open over many commits, so each needs its own thread of borrowing.
+struct Held<'a> {
+    txn: ReadTxn<'a>,
+    model: Model,
+}
+
+#[test]
+fn agrees_with_the_model() {
+    for seed in seeds(40) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        if random.one_in(3) {
+            world.memory.rows = 0;
+        }
+        let mut model = empty_model();
+        let mut end = ardb_base::id::Offset(0);
+        for _ in 0..1 + random.below(4) {
+            let (store, recovery) = world.open();
+            assert_eq!(recovery.log_end, end);
+            assert_eq!(recovery.replaced_id, None);
+            check(&store.write(), &model);
+            let mut readers: Vec<Reader> = (0..4).map(|_| store.reader()).collect();
+            let mut fresh = store.reader();
+            let mut free: Vec<&mut Reader> = readers.iter_mut().collect();
+            let mut held: Vec<Held<'_>> = Vec::new();
+            for _ in 0..random.below(120) {
+                match random.below(20) {
+                    0 => store.checkpoint().expect("no faults"),
+                    1 | 2 => store.tick().expect("no faults"),
+                    3 => {
+                        if let Some(reader) = free.pop() {
+                            held.push(Held { txn: reader.begin(), model: model.clone() });
+                        }
+                    }
+                    4 => {
+                        if !held.is_empty() {
+                            let held = held.swap_remove(random.below(held.len() as u64) as usize);
+                            check(&held.txn, &held.model);
+                        }
+                    }
+                    5 => check(&fresh.begin(), &model),
+                    6 => {
+                        // Part of a batch, or all of it, is taken back.
+                        let mut txn = store.write();
+                        let mut inside = model.clone();
+                        let mut ops = Vec::new();
+                        for _ in 0..random.below(6) {
+                            let op = random_op(&mut random);
+                            op.apply(&mut txn).expect("no faults");
+                            op.apply_to_model(&mut inside);
+                            ops.push(op);
+                        }
+                        let savepoint = txn.savepoint();
+                        for _ in 0..random.below(6) {
+                            random_op(&mut random).apply(&mut txn).expect("no faults");
+                            txn.frame().payload.push(0);
+                        }
+                        txn.rollback_to(savepoint);
+                        check(&txn, &inside);
+                        if random.one_in(2) {
+                            for op in &ops {
+                                op.encode(&mut txn.frame().payload);
+                            }
+                            end = txn.commit().expect("no faults");
+                            model = inside;
+                        } else {
+                            drop(txn);
+                            check(&store.write(), &model);
+                        }
+                    }
+                    _ => {
+                        let ops: Vec<Op> = (0..1 + random.below(5)).map(|_| random_op(&mut random)).collect();
+                        ops.iter().for_each(|op| op.apply_to_model(&mut model));
+                        let before = end;
+                        end = commit(&store, &ops);
+                        assert_eq!(end, before.advance(10 * ops.len()));
+                    }
+                }
+            }
+            for held in held {
+                check(&held.txn, &held.model);
+            }
+            check(&fresh.begin(), &model);
+            drop(free);
+            drop(readers);
+            drop(fresh);
+            if random.one_in(2) {
+                store.close().expect("no faults");
+            }
+            drop(store);
+            world.disk.kill();
+        }
+        nothing_leaks(&world, &model);
+    }
+}
+
+/// When all garbage is gone, the engine holds what can be reached and nothing else.
+fn nothing_leaks(world: &World, model: &Model) {
+    let (store, _) = world.open();
+    for _ in 0..4 {
+        store.tick().expect("no faults");
+        store.checkpoint().expect("no faults");
+    }
+    assert_eq!(store.stats().garbage, 0);
+    let snapshot = store.snapshot_at_checkpoint().expect("no faults");
+    check(&snapshot, model);
+    let mut rows = [0u64; 12];
+    let (start, end) = (vec![0], vec![255]);
+    let mut cursor = snapshot.engine().cursor(&start..&end);
+    cursor.seek(&start).expect("no faults");
+    while let Some((key, _)) = cursor.row() {
+        rows[usize::from(key[0])] += 1;
+        cursor.next().expect("no faults");
+    }
+    let keys: usize = model.iter().map(Db::len).sum();
+    let fields: usize = model
+        .iter()
+        .flat_map(|db| db.values())
+        .map(|value| match value {
+            Val::Small(_) => 0,
+            Val::Big(fields) => fields.len(),
+        })
+        .sum();
+    assert_eq!(rows, [2, keys as u64, fields as u64, 0, 0, 0, 0, 0, 0, 0, 0, 0], "rows in the engine by space");
+}
+
+#[test]
+fn what_comes_and_goes_between_checkpoints_leaves_no_memory_and_no_rows() {
+    let world = World::new();
+    let (store, _) = world.open();
+    commit(&store, &[Op::Set(0, 1, 1)]);
+    store.tick().expect("no faults");
+    let before = store.stats();
+    for round in 0..50 {
+        for field in 0..20 {
+            commit(&store, &[Op::Field(0, 2, field, round), Op::Field(1, 2, field, round), Op::Field(1, 4, 1, 1)]);
+        }
+        for field in 0..20 {
+            commit(&store, &[Op::Unfield(0, 2, field)]);
+        }
+        commit(&store, &[Op::Del(1, 2), Op::Flush(1)]);
+        store.tick().expect("no faults");
+        let now = store.stats();
+        // The key rows of database 0, whose keyspace is not fresh, stay as deletions until the checkpoint.
+        assert!(now.active_rows <= before.active_rows + 3, "{round}: {now:?}");
+        assert!(now.active_bytes <= before.active_bytes + 1000, "{round}: {now:?}");
+    }
+    let mut model = empty_model();
+    model[0].insert(1, Val::Small(1));
+    nothing_leaks_in(store, &world, &model);
+}
+
+fn nothing_leaks_in(store: ardb_store::Store, world: &World, model: &Model) {
+    drop(store);
+    world.disk.kill();
+    nothing_leaks(world, model);
+}
