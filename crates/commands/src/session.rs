@@ -28,6 +28,16 @@ pub struct Queue {
     pub failed: bool,
 }
 
+/// A key under WATCH.
+pub struct Watched {
+    /// Its database.
+    pub db: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its time had come already when it was watched.
+    pub was_due: bool,
+}
+
 /// The state of one client.
 pub struct Session {
     /// Its number, never used twice.
@@ -45,7 +55,7 @@ pub struct Session {
     /// Keys that it watches: the flag is raised when one of them changes.
     pub watch: Option<Arc<AtomicBool>>,
     /// What it watches, to unregister.
-    pub watched: Vec<(u32, Vec<u8>)>,
+    pub watched: Vec<Watched>,
     /// Channels subscribed to.
     pub channels: HashSet<Vec<u8>>,
     /// Patterns subscribed to.

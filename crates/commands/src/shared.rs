@@ -331,6 +331,8 @@ pub struct Shared {
     pub random: Mutex<Random>,
     /// Scripts (see `cmd::script`).
     pub scripts: crate::cmd::script::Scripts,
+    /// Members drawn for SPOP.
+    pub pops: crate::pops::Pops,
     watches: Mutex<HashMap<DbKey, Vec<Arc<AtomicBool>>>>,
     watch_count: AtomicUsize,
     waiters: Mutex<HashMap<DbKey, VecDeque<Waiter>>>,
@@ -363,6 +365,7 @@ impl Shared {
             hub: Hub::default(),
             random: Mutex::new(Random::new(seed)),
             scripts: crate::cmd::script::Scripts::default(),
+            pops: crate::pops::Pops::default(),
             watches: Mutex::new(HashMap::new()),
             watch_count: AtomicUsize::new(0),
             waiters: Mutex::new(HashMap::new()),

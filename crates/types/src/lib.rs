@@ -3,10 +3,15 @@
 //! [`keyspace`] owns the key's row and everything about keys of any type: lookup, expiry, deletion, rename. Each type has a file for its
 //! value. Nothing here knows of RESP, clients, or the log; the time is an argument.
 
+pub mod collection;
+pub mod hash;
 pub mod key_row;
 pub mod keyspace;
+pub mod list;
 pub mod model;
+pub mod set;
 pub mod string;
+pub mod zset;
 
 use ardb_base::hash::key_hash;
 use ardb_base::id::{KeyspaceId, UnixMs};

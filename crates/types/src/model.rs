@@ -107,6 +107,15 @@ impl RowsMut for Model {
     fn discard(&mut self, object: ObjectId) {
         assert!(!self.discarded.contains(&object), "{object:?} discarded twice");
         self.discarded.push(object);
+        // The janitor comes at once.
+        for space in Space::ALL.into_iter().filter(|space| (Space::Member..=Space::Rank4).contains(space)) {
+            let from = RowKey::new(space, object.0, 0, b"").encoded();
+            let to = RowKey::new(space, object.0 + 1, 0, b"").encoded();
+            let gone: Vec<Vec<u8>> = self.rows.range(from..to).map(|(key, _)| key.clone()).collect();
+            for key in gone {
+                self.rows.remove(&key);
+            }
+        }
     }
 
     fn count(&mut self, db: u32, keys: i64, expiries: i64) {
