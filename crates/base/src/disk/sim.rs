@@ -352,6 +352,8 @@ impl Disk for SimDisk {
                 return Err(DiskError::new("create directory", dir, DiskErrorKind::Exists, "a file has that name"));
             }
         }
+        // The names are synced, so an earlier removal of one of them is over, too.
+        state.pending.retain(|change| !matches!(change, NameChange::Unlink(path) if dir.starts_with(path)));
         for path in dir.ancestors() {
             state.names.insert(path.to_owned(), Entry::Dir);
             state.synced_names.insert(path.to_owned(), Entry::Dir);
