@@ -59,7 +59,7 @@ fn run(dir: &std::path::Path, payload: usize, count: u64, ahead: bool, syncing: 
                 last = Instant::now();
                 paused += last - pause;
             }
-            appender.append(0, &[&bytes]).expect("there is space");
+            appender.append(0, 0, &[&bytes]).expect("there is space");
             let now = Instant::now();
             let took = now - last;
             last = now;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ardb_base::disk::{DiskError, RegionWriter};
-use ardb_base::id::Offset;
+use ardb_base::id::{Offset, UnixMs};
 
 use crate::ahead::{Ahead, Spare, WARM_BYTES};
 use crate::error::{AppendError, ResetError};
@@ -71,10 +71,10 @@ impl Appender {
         self.end
     }
 
-    /// Appends the concatenation of `payload` as one frame, in a stream in which `db` is selected before its first byte, and lets readers see it. Gives
-    /// the offset of its end. Durable only after [`Log::sync_to`]; but should only the process die, it is not lost. An empty
+    /// Appends the concatenation of `payload` as one frame, in a stream in which `db` is selected before its first byte and whose commands were executed at
+    /// `time` (ms since 1970), and lets readers see it. Gives the offset of its end. Durable only after [`Log::sync_to`]; but should only the process die, it is not lost. An empty
     /// payload appends nothing. After an error the log is as it was.
-    pub fn append(&mut self, db: u32, payload: &[&[u8]]) -> Result<Offset, AppendError> {
+    pub fn append(&mut self, db: u32, time: UnixMs, payload: &[&[u8]]) -> Result<Offset, AppendError> {
         if let Some(failure) = self.shared.failed.get() {
             return Err(AppendError::Failed(failure.clone()));
         }
@@ -88,7 +88,7 @@ impl Appender {
         if stride > self.writer.region().len() - self.at {
             self.next_segment(stride).map_err(AppendError::NoSegment)?;
         }
-        let header = frame::encode(self.epoch, self.end, db, counted, payload);
+        let header = frame::encode(self.epoch, self.end, db, time, counted, payload);
         let mut at = self.at + frame::HEADER_BYTES;
         for part in payload {
             self.writer.write(at, part);
@@ -245,6 +245,14 @@ pub struct PreparedReset {
 impl fmt::Debug for PreparedReset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PreparedReset").finish_non_exhaustive()
+    }
+}
+
+impl PreparedReset {
+    /// Lets go of it without deleting its file: for a caller that does not know whether its state names the new epoch, because writing it
+    /// failed. The next opening keeps the segment or removes it, as the state says.
+    pub fn leave(mut self) {
+        self.parts = None;
     }
 }
 

@@ -1,14 +1,14 @@
-//! The form of a frame: a header of 24 bytes, the payload, zeros up to a multiple of 8.
+//! The form of a frame: a header of 32 bytes, the payload, zeros up to a multiple of 8.
 //!
 //! Both sides are here, so that the writer's form and the reader's checks cannot part: [`encode`] makes a header, [`look`] and [`check`] accept
 //! exactly those.
 
-use ardb_base::id::Offset;
+use ardb_base::id::{Offset, UnixMs};
 
 use crate::error::Fault;
 
 /// Bytes of a frame's header.
-pub const HEADER_BYTES: usize = 24;
+pub const HEADER_BYTES: usize = 32;
 
 /// Frames begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
@@ -26,6 +26,8 @@ pub(crate) struct Header {
     pub first: Offset,
     /// The database that is selected in the stream before the first payload byte.
     pub db: u32,
+    /// When the frame's commands were first executed, in ms since 1970.
+    pub time: UnixMs,
 }
 
 impl Header {
@@ -58,12 +60,13 @@ pub(crate) fn stride(len: usize) -> usize {
 struct Checksum(u32);
 
 impl Checksum {
-    fn new(epoch: u64, len: u32, first: Offset, db: u32) -> Checksum {
-        let mut fixed = [0u8; 24];
+    fn new(epoch: u64, len: u32, first: Offset, db: u32, time: UnixMs) -> Checksum {
+        let mut fixed = [0u8; 32];
         fixed[0..8].copy_from_slice(&epoch.to_le_bytes());
         fixed[8..12].copy_from_slice(&len.to_le_bytes());
         fixed[12..20].copy_from_slice(&first.0.to_le_bytes());
         fixed[20..24].copy_from_slice(&db.to_le_bytes());
+        fixed[24..32].copy_from_slice(&time.to_le_bytes());
         Checksum(crc32c::crc32c(&fixed))
     }
 
@@ -73,8 +76,15 @@ impl Checksum {
 }
 
 /// The header for a payload that is given in parts, whose lengths sum up to `len`.
-pub(crate) fn encode(epoch: u64, first: Offset, db: u32, len: u32, payload: &[&[u8]]) -> [u8; HEADER_BYTES] {
-    let mut crc = Checksum::new(epoch, len, first, db);
+pub(crate) fn encode(
+    epoch: u64,
+    first: Offset,
+    db: u32,
+    time: UnixMs,
+    len: u32,
+    payload: &[&[u8]],
+) -> [u8; HEADER_BYTES] {
+    let mut crc = Checksum::new(epoch, len, first, db, time);
     for part in payload {
         crc.update(part);
     }
@@ -83,12 +93,17 @@ pub(crate) fn encode(epoch: u64, first: Offset, db: u32, len: u32, payload: &[&[
     header[4..8].copy_from_slice(&crc.0.to_le_bytes());
     header[8..16].copy_from_slice(&first.0.to_le_bytes());
     header[16..20].copy_from_slice(&db.to_le_bytes());
+    header[24..32].copy_from_slice(&time.to_le_bytes());
     header
 }
 
 fn u32_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
-    // Indexing: callers pass constants with at + 4 <= 24.
+    // Indexing: callers pass constants with at + 4 <= 32.
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at + 4)) << 32 | u64::from(u32_at(bytes, at))
 }
 
 /// Judges the header at `at` in a segment's `bytes`, where the frame that begins at offset `expected` should stand.
@@ -104,15 +119,15 @@ pub(crate) fn look(bytes: &[u8], at: usize, expected: Offset) -> Look {
     if len == 0 || stride(len) > rest.len() {
         return Look::Fault(Fault::Length);
     }
-    let (low, high) = (u32_at(raw, 8), u32_at(raw, 12));
-    let first = Offset(u64::from(high) << 32 | u64::from(low));
+    let first = Offset(u64_at(raw, 8));
     if first != expected || len as u64 > MAX_OFFSET - first.0.min(MAX_OFFSET) {
         return Look::Fault(Fault::Offset);
     }
     if u32_at(raw, 20) != 0 {
         return Look::Fault(Fault::Reserved);
     }
-    Look::Frame(Header { len, crc: u32_at(raw, 4), first, db: u32_at(raw, 16) })
+    let time = u64_at(raw, 24).cast_signed();
+    Look::Frame(Header { len, crc: u32_at(raw, 4), first, db: u32_at(raw, 16), time })
 }
 
 /// Judges payload and padding of the frame at `at`, whose header [`look`] gave for the same bytes.
@@ -122,7 +137,7 @@ pub(crate) fn check(bytes: &[u8], at: usize, header: &Header, epoch: u64) -> Res
     let (Some(payload), Some(padding)) = (bytes.get(start..end), bytes.get(end..at + header.stride())) else {
         return Err(Fault::Length);
     };
-    let mut crc = Checksum::new(epoch, header.len as u32, header.first, header.db);
+    let mut crc = Checksum::new(epoch, header.len as u32, header.first, header.db, header.time);
     crc.update(payload);
     if crc.0 != header.crc {
         return Err(Fault::Checksum);
@@ -138,7 +153,7 @@ mod tests {
     use super::*;
 
     fn frame(epoch: u64, first: u64, db: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = encode(epoch, Offset(first), db, payload.len() as u32, &[payload]).to_vec();
+        let mut bytes = encode(epoch, Offset(first), db, 1_800_000_000_123, payload.len() as u32, &[payload]).to_vec();
         bytes.extend_from_slice(payload);
         bytes.resize(stride(payload.len()), 0);
         bytes
@@ -147,9 +162,12 @@ mod tests {
     #[test]
     fn the_reader_accepts_what_the_writer_made() {
         let bytes = frame(7, 1000, 3, b"hello");
-        assert_eq!(bytes.len(), 32);
+        assert_eq!(bytes.len(), 40);
         let Look::Frame(header) = look(&bytes, 0, Offset(1000)) else { panic!("no frame") };
-        assert_eq!((header.len, header.first, header.db, header.end()), (5, Offset(1000), 3, Offset(1005)));
+        assert_eq!(
+            (header.len, header.first, header.db, header.time, header.end()),
+            (5, Offset(1000), 3, 1_800_000_000_123, Offset(1005))
+        );
         assert_eq!(check(&bytes, 0, &header, 7), Ok(()));
     }
 
@@ -175,6 +193,6 @@ mod tests {
         assert_eq!(check(&bytes, 0, &header, 8), Err(Fault::Checksum));
         assert_eq!(look(&[0; 64], 0, Offset(0)), Look::End);
         assert_eq!(look(&[0; 64], 64, Offset(0)), Look::End);
-        assert_eq!(look(&bytes[..24], 0, Offset(1000)), Look::Fault(Fault::Length));
+        assert_eq!(look(&bytes[..32], 0, Offset(1000)), Look::Fault(Fault::Length));
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use ardb_base::id::Offset;
+use ardb_base::id::{Offset, UnixMs};
 
 use crate::error::{Fault, ReadError};
 use crate::frame::{self, Header};
@@ -194,6 +194,8 @@ pub struct Frame {
     pub first: Offset,
     /// The database that is selected in the stream before the first payload byte.
     pub db: u32,
+    /// When its commands were first executed, in ms since 1970.
+    pub time: UnixMs,
     /// The bytes of the stream.
     pub payload: Slice,
 }
@@ -228,6 +230,6 @@ impl Frames {
         let Some((header, at)) = self.cursor.next_frame()? else { return Ok(None) };
         let range = self.cursor.payload(&header, at);
         let payload = Slice { segment: self.cursor.segment.clone(), range };
-        Ok(Some(Frame { first: header.first, db: header.db, payload }))
+        Ok(Some(Frame { first: header.first, db: header.db, time: header.time, payload }))
     }
 }

@@ -14,7 +14,7 @@ fn fill(opened: &mut Opened, frames: u64) -> Vec<(Offset, Vec<u8>)> {
         .map(|i| {
             let first = opened.appender.end();
             let payload = vec![b'a' + (i % 26) as u8; 1 + (i as usize * 37) % 300];
-            opened.appender.append(i as u32 % 16, &[&payload]).unwrap();
+            opened.appender.append(i as u32 % 16, 0, &[&payload]).unwrap();
             (first, payload)
         })
         .collect()
@@ -46,8 +46,8 @@ fn frames_keep_their_limits_and_databases_across_a_restart() {
     let disk = SimDisk::new();
     let mut opened = open(&disk, 1, 0).unwrap();
     let model = fill(&mut opened, 60);
-    assert_eq!(opened.appender.append(3, &[]).unwrap(), opened.log.end());
-    opened.appender.append(9, &[b"two ", b"", b"parts"]).unwrap();
+    assert_eq!(opened.appender.append(3, 0, &[]).unwrap(), opened.log.end());
+    opened.appender.append(9, 0, &[b"two ", b"", b"parts"]).unwrap();
     drop(opened);
     // The checkpoint lies inside a frame: that frame is the first.
     let inside = Offset(model[30].0.0 + 1);
@@ -69,9 +69,9 @@ fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
     let disk = SimDisk::new();
     let mut opened = open(&disk, 1, 0).unwrap();
     let big = vec![7u8; 50_000];
-    opened.appender.append(0, &[b"before"]).unwrap();
-    opened.appender.append(0, &[&big]).unwrap();
-    opened.appender.append(0, &[b"after"]).unwrap();
+    opened.appender.append(0, 0, &[b"before"]).unwrap();
+    opened.appender.append(0, 0, &[&big]).unwrap();
+    opened.appender.append(0, 0, &[b"after"]).unwrap();
     let expected = [b"before", &big[..], b"after"].concat();
     assert_eq!(read_all(&opened.log, Offset(0)), expected);
     drop(opened);
@@ -87,11 +87,11 @@ fn an_empty_segment_is_replaced_by_a_larger_one() {
     let mut reader = opened.log.reader(Offset(50)).unwrap();
     assert!(reader.next_slice(10).unwrap().is_none());
     // It fills 13 pages to the last byte.
-    let big = vec![7u8; 13 * 4096 - 64 - 24];
-    opened.appender.append(0, &[&big]).unwrap();
+    let big = vec![7u8; 13 * 4096 - 64 - 32];
+    opened.appender.append(0, 0, &[&big]).unwrap();
     assert_eq!(opened.log.stats().segments, 1);
     assert_eq!(reader.next_slice(usize::MAX).unwrap().as_deref(), Some(&big[..]));
-    opened.appender.append(0, &[b"after"]).unwrap();
+    opened.appender.append(0, 0, &[b"after"]).unwrap();
     assert_eq!(opened.log.truncate_front(opened.log.end()), Offset(50 + 53_160));
     drop((opened, reader));
     assert_eq!(read_all(&open(&disk, 1, 50 + 53_160).unwrap().log, Offset(50 + 53_160)), b"after");
@@ -105,7 +105,7 @@ fn a_full_disk_refuses_an_append_and_changes_nothing() {
     let payload = [1u8; 500];
     let error = loop {
         let before = opened.log.stats();
-        match opened.appender.append(0, &[&payload]) {
+        match opened.appender.append(0, 0, &[&payload]) {
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(opened.log.stats(), before);
@@ -119,7 +119,7 @@ fn a_full_disk_refuses_an_append_and_changes_nothing() {
     opened.log.sync_to(end).unwrap();
     assert_eq!(read_all(&opened.log, Offset(0)).len() as u64, end.0);
     disk.set_capacity(None);
-    opened.appender.append(0, &[&payload]).unwrap();
+    opened.appender.append(0, 0, &[&payload]).unwrap();
     assert_eq!(read_all(&opened.log, Offset(0)).len() as u64, end.0 + 500);
 }
 
@@ -127,13 +127,13 @@ fn a_full_disk_refuses_an_append_and_changes_nothing() {
 fn a_failed_sync_is_final() {
     let disk = SimDisk::new();
     let mut opened = open(&disk, 1, 0).unwrap();
-    opened.appender.append(0, &[b"one"]).unwrap();
+    opened.appender.append(0, 0, &[b"one"]).unwrap();
     assert!(matches!(opened.log.sync_to(Offset(4)), Err(SyncError::PastEnd { .. })));
     disk.fail_after(Some(0));
     assert!(matches!(opened.log.sync_to(Offset(3)), Err(SyncError::Failed(_))));
     disk.fail_after(None);
     assert!(matches!(opened.log.sync_to(Offset(3)), Err(SyncError::Failed(_))));
-    assert!(matches!(opened.appender.append(0, &[b"two"]), Err(AppendError::Failed(_))));
+    assert!(matches!(opened.appender.append(0, 0, &[b"two"]), Err(AppendError::Failed(_))));
     assert_eq!(opened.log.synced(), Offset(0));
     assert!(opened.log.stats().failed.is_some());
     assert_eq!(read_all(&opened.log, Offset(0)), b"one");
@@ -187,7 +187,7 @@ fn a_new_history_replaces_the_old_one() {
     assert!(opened.appender.prepare_reset(1, Offset(7)).is_err());
     let prepared = opened.appender.prepare_reset(2, Offset(7)).unwrap();
     // The old one is in use until the end.
-    opened.appender.append(0, &[b"still"]).unwrap();
+    opened.appender.append(0, 0, &[b"still"]).unwrap();
     assert!(reader.next_slice(1).unwrap().is_some());
     opened.appender.finish_reset(prepared);
     assert_eq!((opened.log.start(), opened.log.end(), opened.log.synced()), (Offset(7), Offset(7), Offset(7)));
@@ -196,7 +196,7 @@ fn a_new_history_replaces_the_old_one() {
     drop(pin);
     assert_eq!(opened.log.stats().oldest_pin, Some(Offset(7)));
     drop(new_pin);
-    opened.appender.append(0, &[b"new"]).unwrap();
+    opened.appender.append(0, 0, &[b"new"]).unwrap();
     drop((opened, reader));
     let opened = open(&disk, 2, 7).unwrap();
     assert_eq!(read_all(&opened.log, Offset(7)), b"new");
@@ -214,16 +214,16 @@ fn waiters_and_wakers_hear_of_an_append() {
     let waker = log.register_waker(Arc::new(move || {
         counter.fetch_add(1, Ordering::SeqCst);
     }));
-    opened.appender.append(0, &[b"x"]).unwrap();
+    opened.appender.append(0, 0, &[b"x"]).unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 0, "not armed");
     assert!(!waker.arm(Offset(0)), "there is something already");
     assert!(waker.arm(Offset(1)));
-    opened.appender.append(0, &[b"x"]).unwrap();
-    opened.appender.append(0, &[b"x"]).unwrap();
+    opened.appender.append(0, 0, &[b"x"]).unwrap();
+    opened.appender.append(0, 0, &[b"x"]).unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1, "one call for each arming");
     let waiting = log.clone();
     let thread = std::thread::spawn(move || waiting.wait_past(Offset(3), Duration::from_secs(60)));
-    opened.appender.append(0, &[b"x"]).unwrap();
+    opened.appender.append(0, 0, &[b"x"]).unwrap();
     assert!(thread.join().unwrap());
 }
 
@@ -234,7 +234,7 @@ fn many_callers_share_syncs() {
     let mut opened = Log::open(Arc::new(RealDisk), &path, 1, Offset(0), LogOptions::default()).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..20 {
-            let end = opened.appender.append(0, &[&[1; 100]]).unwrap();
+            let end = opened.appender.append(0, 0, &[&[1; 100]]).unwrap();
             let log = opened.log.clone();
             scope.spawn(move || {
                 log.sync_to(end).unwrap();

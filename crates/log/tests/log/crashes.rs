@@ -83,7 +83,7 @@ fn append(model: &mut Model, appender: &mut Appender, random: &mut Random) {
     let db = random.below(16) as u32;
     let before = appender.end();
     let cut = random.below(len + 1) as usize;
-    match appender.append(db, &[&payload[..cut], &payload[cut..]]) {
+    match appender.append(db, 0, &[&payload[..cut], &payload[cut..]]) {
         Ok(end) => {
             assert_eq!(end, before.advance(payload.len()));
             model.frames.push((before.0, db, payload));

@@ -17,7 +17,7 @@ fn build() -> (SimDisk, Vec<u8>) {
     while opened.log.stats().segments < 3 {
         let mut payload = vec![0u8; 1 + random.below(700) as usize];
         random.fill(&mut payload);
-        opened.appender.append(random.below(16) as u32, &[&payload]).unwrap();
+        opened.appender.append(random.below(16) as u32, 0, &[&payload]).unwrap();
         all.extend_from_slice(&payload);
     }
     opened.log.sync_to(opened.log.end()).unwrap();

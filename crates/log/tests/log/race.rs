@@ -84,7 +84,7 @@ fn readers_see_exactly_what_was_appended() {
             let len = if random.one_in(500) { 300_000 } else { 1 + random.below(3000) };
             payload.clear();
             payload.extend((first..first + len).map(byte_at));
-            appender.append(0, &[&payload]).unwrap();
+            appender.append(0, 0, &[&payload]).unwrap();
             if random.one_in(20) {
                 // Or it would be done before anybody else has begun.
                 std::thread::sleep(Duration::from_micros(50));
