@@ -114,7 +114,8 @@ pub enum CheckpointError {
     Pin(#[from] ardb_log::ReadError),
 }
 
-/// The state file could not be written; nothing changed.
+/// The state file could not be written; nothing changed in memory. The disk may hold the new state all the same, so that after a restart it
+/// counts: a history that was to be forked is then forked where it was to be, which is safe, since the new id was never given out.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StateError {
     /// A file operation failed.

@@ -36,7 +36,9 @@ impl Past {
 }
 
 /// Works until something fails or it was enough. Every failure must leave what was there.
-fn work(store: &Store, past: &mut Past, random: &mut Random) {
+/// Gives whether the disk may hold a newer name of the history than the store has.
+fn work(store: &Store, past: &mut Past, random: &mut Random) -> bool {
+    let mut doubtful = false;
     for _ in 0..random.below(60) {
         match random.below(16) {
             0 => {
@@ -69,6 +71,7 @@ fn work(store: &Store, past: &mut Past, random: &mut Random) {
                     assert_eq!((history.second, history.second_until), (before.id, end));
                 } else {
                     assert_eq!(store.history(), before);
+                    doubtful = true;
                 }
             }
             _ => {
@@ -89,11 +92,12 @@ fn work(store: &Store, past: &mut Past, random: &mut Random) {
     }
     let mut reader = store.reader();
     assert_eq!(&dump(&reader.begin(), Direction::Forward).expect("no faults"), past.model());
+    doubtful
 }
 
 #[test]
 fn nothing_synced_is_lost_and_nothing_happens_twice() {
-    for seed in seeds(1500) {
+    for seed in seeds(200) {
         let _seed = Seed(seed);
         let mut random = Random::new(seed);
         let mut world = World::new();
@@ -132,11 +136,11 @@ fn nothing_synced_is_lost_and_nothing_happens_twice() {
                 if random.one_in(3) {
                     world.disk.fail_after(Some(random.below(60)));
                 }
-                work(&store, &mut past, &mut random);
+                let doubtful = work(&store, &mut past, &mut random);
                 if random.one_in(4) && store.close().is_ok() {
                     past.synced = past.end();
                 }
-                last_id = Some(store.history().id);
+                last_id = (!doubtful).then(|| store.history().id);
                 drop(store);
             } else {
                 // An opening that failed may have given the history another name already.
