@@ -123,7 +123,7 @@ impl Digest {
                 (_, Some(-2)) => continue,
                 (true, Some(time)) => Some((time, time)),
                 // 2.8 shows an expired key that it still holds, with a PTTL of 0.
-                (false, Some(time)) => Some((before + time, after + time)),
+                (false, Some(time)) => Some((before.saturating_add(time), after.saturating_add(time))),
                 (_, None) => return Err(error(format!("{expiry_command}: {time}"))),
             };
             let kind = kind.text();
@@ -193,6 +193,12 @@ impl Digest {
     /// What is not the same in `other`, a line each; empty if the two are equal.
     #[must_use]
     pub fn differences(&self, other: &Digest) -> Vec<String> {
+        self.differences_within(other, 0)
+    }
+
+    /// The same, for servers whose clocks were read apart: moments of expiry may lie `slack` milliseconds from each other.
+    #[must_use]
+    pub fn differences_within(&self, other: &Digest, slack: i64) -> Vec<String> {
         let end = self.end.max(other.end);
         let lives = |entry: &&Entry| entry.expiry.is_none_or(|(_, latest)| latest > end);
         let names: std::collections::BTreeSet<_> = self.entries.keys().chain(other.entries.keys()).collect();
@@ -207,7 +213,9 @@ impl Digest {
                 (Some(one), Some(two)) => {
                     let same_time = match (one.expiry, two.expiry) {
                         (None, None) => true,
-                        (Some((from, to)), Some((other_from, other_to))) => from <= other_to && other_from <= to,
+                        (Some((from, to)), Some((other_from, other_to))) => {
+                            from <= other_to.saturating_add(slack) && other_from <= to.saturating_add(slack)
+                        }
                         _ => false,
                     };
                     if one.kind == two.kind && one.hash == two.hash && same_time {

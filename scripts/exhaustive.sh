@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The slow tests, one after the other, each with its figure; about an hour on two cores.
+#
+#   scripts/exhaustive.sh [PART...]     parts: differential killtest demo tcl bench bigdata (default: all)
+#
+# Prints a summary and fails if a part failed. What each printed is kept in target/exhaustive.
+set -uo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+logs=$target/exhaustive
+mkdir -p "$logs"
+cd "$root" || exit 1
+
+scripts/setup.sh && scripts/peers.sh || exit 1
+[ -n "${ARDB_SERVER:-}" ] || cargo build --quiet --release -p ardb-server || exit 1
+cargo build --quiet --release -p ardb-e2e --bins || exit 1
+export ARDB_SERVER=${ARDB_SERVER:-$target/release/ardb-server}
+
+parts=("$@")
+[ $# -gt 0 ] || parts=(differential killtest demo tcl bench bigdata)
+summary=() bad=0
+for part in "${parts[@]}"; do
+    case $part in
+    differential) command=("$target/release/differential" --commands "${COMMANDS:-1000000}") ;;
+    killtest) command=("$target/release/killtest" --kills "${KILLS:-100}") ;;
+    demo) command=(scripts/demo.sh) ;;
+    tcl) command=(scripts/tcl-suite.sh) ;;
+    bench) command=(scripts/bench.sh) ;;
+    bigdata) command=("$target/release/bigdata") ;;
+    *) echo "exhaustive: no part $part"; exit 2 ;;
+    esac
+    printf '\n== %s\n' "${command[*]}"
+    begin=$SECONDS
+    if "${command[@]}" 2>&1 | tee "$logs/$part.log"; [ "${PIPESTATUS[0]}" = 0 ]; then outcome=passed; else outcome=FAILED bad=1; fi
+    summary+=("$(printf '%-14s %s in %d s' "$part" "$outcome" $((SECONDS - begin)))")
+done
+printf '\n'
+printf '%s\n' "${summary[@]}"
+exit $bad
