@@ -9,6 +9,7 @@ pub mod context;
 pub mod dispatch;
 pub mod effects;
 pub mod error;
+pub mod persist;
 pub mod pops;
 pub mod session;
 pub mod shared;

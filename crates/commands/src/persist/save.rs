@@ -1,0 +1,161 @@
+//! Rows into RDB.
+//!
+//! The rows must stand still meanwhile: give it a snapshot, or a transaction. Counts are taken from the key's row of that same point in time, and the
+//! writer holds us to them. Memory does not grow with the data: keys and elements pass in pieces.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use ardb_engine::{Direction, EngineError, RowRange, Rows, Space};
+use ardb_rdb::{Items, WriteError, Writer};
+use ardb_types::string::StringValue;
+use ardb_types::{Encoding, KeyRow, Kind, TypeError, collection::Walk};
+
+use super::rdb_kind;
+
+/// Keys that are held at a time.
+const PIECE: usize = 128;
+
+/// Why saving stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] TypeError),
+    /// The RDB could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The caller wanted it to end.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<EngineError> for SaveError {
+    fn from(error: EngineError) -> SaveError {
+        SaveError::Data(error.into())
+    }
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Keys.
+    pub keys: u64,
+    /// Of them with an expiry.
+    pub expiries: u64,
+}
+
+/// Writes all keys of all databases, expired ones too (a master's DEL will tell its replicas). `progress` is called now and then with what has been
+/// written so far; it may break the work off.
+pub fn whole<W: Write>(
+    rows: &(impl Rows + ?Sized),
+    databases: u32,
+    out: &mut Writer<W>,
+    progress: &mut dyn FnMut(Saved) -> ControlFlow<()>,
+) -> Result<Saved, SaveError> {
+    let mut saved = Saved::default();
+    let mut piece: Vec<(Vec<u8>, KeyRow)> = Vec::new();
+    for db in 0..databases {
+        let count = rows.key_count(db);
+        if count == 0 {
+            continue;
+        }
+        out.select_db(db)?;
+        let before = saved.keys;
+        let mut walk = Walk::group(Space::Key, rows.keyspace(db).0);
+        loop {
+            piece.clear();
+            let mut failed = None;
+            let more = walk.step(rows, PIECE, &mut |key, value| match KeyRow::parse(value.clone()) {
+                Ok(row) => piece.push((key.tail.to_vec(), row)),
+                Err(error) => failed = Some(error),
+            })?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            for (key, row) in &piece {
+                one(rows, key, row, out)?;
+                saved.keys += 1;
+                saved.expiries += u64::from(row.expiry().is_some());
+            }
+            if progress(saved).is_break() {
+                return Err(SaveError::Cancelled);
+            }
+            if !more {
+                break;
+            }
+        }
+        if saved.keys - before != count {
+            let found = saved.keys - before;
+            return Err(TypeError::Corrupt(format!("database {db} counts {count} keys and has {found}")).into());
+        }
+    }
+    Ok(saved)
+}
+
+/// Writes one key.
+fn one<W: Write>(rows: &(impl Rows + ?Sized), key: &[u8], row: &KeyRow, out: &mut Writer<W>) -> Result<(), SaveError> {
+    if row.kind() == Kind::String && row.encoding() == Encoding::Inline {
+        return Ok(out.string(key, row.expiry(), row.inline())?);
+    }
+    out.begin(key, row.expiry(), rdb_kind(row.kind()), row.size())?;
+    items(rows, row, out)
+}
+
+/// The payload of DUMP for a key's value.
+pub fn payload(rows: &(impl Rows + ?Sized), row: &KeyRow, room: Vec<u8>) -> Result<Vec<u8>, SaveError> {
+    let mut out = ardb_rdb::DumpWriter::new(room, false);
+    if row.kind() == Kind::String && row.encoding() == Encoding::Inline {
+        out.string(row.inline())?;
+    } else {
+        out.begin(rdb_kind(row.kind()), row.size())?;
+        items(rows, row, &mut out)?;
+    }
+    Ok(out.finish()?)
+}
+
+/// Writes the items of a value that was begun with the size in its row, and ends it.
+fn items(rows: &(impl Rows + ?Sized), row: &KeyRow, out: &mut impl Items) -> Result<(), SaveError> {
+    let mut failed: Option<SaveError> = None;
+    let mut keep = |result: Result<(), SaveError>| match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    };
+    let object = row.object().0;
+    match row.kind() {
+        Kind::String => {
+            StringValue::of_row(row.clone())
+                .pieces_until(rows, 0, u64::MAX, &mut |piece| keep(out.string_piece(piece).map_err(Into::into)))?;
+        }
+        Kind::List => {
+            rows.scan(RowRange::group(Space::Element, object), Direction::Forward, &mut |_, value| {
+                keep(out.element(value).map_err(Into::into))
+            })?;
+        }
+        Kind::Set => {
+            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, _| {
+                keep(out.element(key.tail).map_err(Into::into))
+            })?;
+        }
+        Kind::Hash => {
+            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, value| {
+                keep(out.field(key.tail, value).map_err(Into::into))
+            })?;
+        }
+        Kind::SortedSet => {
+            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, value| {
+                keep(match ardb_types::zset::score_of_row(value) {
+                    Ok(score) => out.scored(key.tail, score).map_err(Into::into),
+                    Err(error) => Err(error.into()),
+                })
+            })?;
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    Ok(out.end()?)
+}
