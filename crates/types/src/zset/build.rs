@@ -1,0 +1,210 @@
+//! Many members at once, in any order: rows first, the tree once at the end.
+
+use std::ops::ControlFlow;
+
+use ardb_base::id::{ObjectId, UnixMs};
+use ardb_engine::row::order_of_f64;
+use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
+
+use super::node::{NodeBuf, separator};
+use super::tree::{NODE_MAX, ROOT_MAX, RUN_MAX, TAIL_MAX, node_row};
+use super::{HEIGHT, HIGH, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row, u32_at, u64_at};
+use crate::{At, KeyRow, TypeError};
+
+/// Rows of a run as built: room to grow on both sides of its bounds.
+const RUN_BUILT: u64 = RUN_MAX * 3 / 4;
+/// Entries of a node as built.
+const NODE_BUILT: usize = NODE_MAX * 3 / 4;
+
+/// A sorted set that nobody sees yet. Dropping it unfinished leaves rows behind: [`ZSetBuilder::abandon`] it instead.
+#[derive(Debug)]
+pub struct ZSetBuilder {
+    object: ObjectId,
+    size: u64,
+    extra: NodeBuf,
+}
+
+impl ZSetBuilder {
+    /// An empty one.
+    pub fn new(rows: &mut (impl RowsMut + ?Sized)) -> ZSetBuilder {
+        ZSetBuilder { object: rows.new_object(), size: 0, extra: fresh_extra() }
+    }
+
+    /// Number of members so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Adds a member with a score that is not NaN; false, and nothing done, if the member is there already.
+    pub fn append(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> Result<bool, TypeError> {
+        if rows.get(member_row(self.object, member))?.is_some() {
+            return Ok(false);
+        }
+        self.append_new(rows, member, score);
+        Ok(true)
+    }
+
+    /// Adds a member that the caller knows not to be there, with a score that is not NaN.
+    pub fn append_new(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) {
+        debug_assert!(!score.is_nan(), "a score is a number");
+        let score = score + 0.0;
+        rows.put(member_row(self.object, member), &score.to_le_bytes());
+        rows.put(score_row(self.object, score, member), b"");
+        self.size += 1;
+        let order = order_of_f64(score);
+        let bytes = &mut self.extra.bytes;
+        let low = u64_at(bytes, LOW).min(order);
+        let high = u64_at(bytes, HIGH).max(order);
+        bytes[LOW..HIGH].copy_from_slice(&low.to_le_bytes());
+        bytes[HIGH..HEIGHT].copy_from_slice(&high.to_le_bytes());
+        let longest = u32_at(bytes, 0).max(u32::try_from(member.len()).unwrap_or(u32::MAX));
+        bytes[..4].copy_from_slice(&longest.to_le_bytes());
+    }
+
+    /// Gives up: the rows go to the janitor.
+    pub fn abandon(self, rows: &mut (impl RowsMut + ?Sized)) {
+        rows.discard(self.object);
+    }
+
+    /// Builds the tree (one pass over the score rows, in memory of a few nodes) and makes this the value at the key, in place of `old`, the key's row
+    /// as it stands. An empty set leaves no key.
+    pub fn finish(
+        self,
+        rows: &mut (impl RowsMut + ?Sized),
+        at: &At<'_>,
+        old: Option<KeyRow>,
+        expiry: Option<UnixMs>,
+    ) -> Result<bool, TypeError> {
+        let mut set = self.into_set(rows)?;
+        set.old = old;
+        set.expiry = expiry;
+        Ok(set.save(rows, at))
+    }
+
+    pub(super) fn into_set(mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<ZSet, TypeError> {
+        let size = u32::try_from(self.size).unwrap_or(u32::MAX);
+        self.extra.bytes[4..8].copy_from_slice(&size.to_le_bytes());
+        if self.size == 0 {
+            rows.discard(self.object);
+            return Ok(ZSet::replacing(None));
+        }
+        if self.size > RUN_MAX {
+            self.build_tree(rows)?;
+        }
+        Ok(ZSet {
+            old: None,
+            object: self.object,
+            fresh: true,
+            expiry: None,
+            size: self.size,
+            extra: Some(self.extra),
+            spare: Vec::new(),
+        })
+    }
+
+    fn build_tree(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<(), TypeError> {
+        let mut levels = Levels { object: self.object, next: 1, open: Vec::new() };
+        let mut start = (0u64, Vec::new());
+        let mut left = self.size;
+        while left > 0 {
+            // One run a scan, since rows are written between two.
+            let many = if left <= RUN_MAX { left } else { RUN_BUILT };
+            let (count, next) = run_from(rows, self.object, (start.0, &start.1), many)?;
+            let end = next.is_none();
+            levels.push(rows, 0, (start.0, &start.1), count, 0);
+            left = left.saturating_sub(count);
+            if end != (left == 0) {
+                return Err(TypeError::Corrupt("sorted set: fewer rows than members".into()));
+            }
+            start = next.unwrap_or_default();
+        }
+        let (root, height, next) = levels.finish(rows);
+        self.extra.bytes[HEIGHT] = height;
+        self.extra.bytes[NEXT..ROOT].copy_from_slice(&next.to_le_bytes());
+        self.extra.load(root.node());
+        Ok(())
+    }
+}
+
+/// Counts about `many` rows from a position on; and where the next run may begin, `None` at the end of the set.
+type RunEnd = (u64, Option<(u64, Vec<u8>)>);
+
+fn run_from(rows: &(impl Rows + ?Sized), object: ObjectId, from: (u64, &[u8]), many: u64) -> Result<RunEnd, TypeError> {
+    let mut count = 0;
+    let mut last = (0, Vec::new());
+    let mut next = None;
+    let range = RowRange { space: Space::Score, group: object.0, from, to: None };
+    rows.scan(range, Direction::Forward, &mut |key, _| {
+        if count >= many {
+            let (order, tail) = separator((last.0, &last.1), (key.order, key.tail));
+            if tail.len() <= TAIL_MAX {
+                next = Some((order, tail.to_vec()));
+                return ControlFlow::Break(());
+            }
+        }
+        count += 1;
+        if count >= many {
+            last = (key.order, key.tail.to_vec());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((count, next))
+}
+
+/// The nodes that are being filled, one a height, lowest first.
+struct Levels {
+    object: ObjectId,
+    next: u64,
+    open: Vec<NodeBuf>,
+}
+
+impl Levels {
+    fn push(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        height: usize,
+        position: (u64, &[u8]),
+        count: u64,
+        child: u64,
+    ) {
+        if self.open.len() == height {
+            let mut node = NodeBuf::default();
+            node.clear();
+            self.open.push(node);
+        }
+        if self.open[height].view().len() >= NODE_BUILT {
+            self.close(rows, height);
+        }
+        self.open[height].push(position, count, child);
+    }
+
+    /// Writes the open node of a height, which has entries, and enters it above.
+    fn close(&mut self, rows: &mut (impl RowsMut + ?Sized), height: usize) {
+        let node = std::mem::take(&mut self.open[height]);
+        self.open[height].clear();
+        let number = self.next;
+        self.next += 1;
+        rows.put(node_row(self.object, number), node.node());
+        let view = node.view();
+        self.push(rows, height + 1, view.position(0), view.total(), number);
+    }
+
+    /// Closes everything but the root.
+    fn finish(mut self, rows: &mut (impl RowsMut + ?Sized)) -> (NodeBuf, u8, u64) {
+        let mut height = 0;
+        while height + 1 < self.open.len() || self.open[height].view().len() > ROOT_MAX {
+            if !self.open[height].view().is_empty() {
+                self.close(rows, height);
+            }
+            height += 1;
+        }
+        (std::mem::take(&mut self.open[height]), height as u8, self.next)
+    }
+}
