@@ -1,0 +1,471 @@
+//! Our side of the link to a master.
+//!
+//! ```text
+//!   connected
+//!      │ PING
+//!      ▼                +PONG, or an error that asks for a password
+//!   Ping ──► Auth ──► Port ──► Address ──► Capabilities ──► Version      (each step is refused by some old master; we go on)
+//!                                                             │ PSYNC id offset+1 (or ? -1)
+//!                                                             ▼
+//!                     ┌── any other error: too old ───────  Psync ── -LOADING, -NOMASTERLINK, -BUSY …: later ──► end
+//!                     │ SYNC                                  │  │
+//!                     ▼                                       │  └── +CONTINUE [id] ─────────────────────┐
+//!                 Announced  ◄── +FULLRESYNC id offset ───────┘                                          │
+//!                     │ $length or $EOF:mark                                                             │
+//!                     ▼                                                                                  ▼
+//!                 Receiving ── the RDB's last byte ──► Loading ── the caller has installed it ──►    Streaming
+//! ```
+//!
+//! Every state but Loading has a timeout: what the master sends, line ends included, sets it back. An error ends the link; the caller decides by its
+//! kind when to try again. Where an Ardb master's own protocol will be probed (before PSYNC), there is nothing yet.
+
+use std::ops::Range;
+
+use ardb_base::id::{Offset, ReplId};
+use memchr::memchr;
+
+use crate::Ms;
+use crate::transfer::Transfer;
+
+/// Longest line of a handshake, in bytes.
+const LONGEST_LINE: usize = 64 << 10;
+/// How often we acknowledge, or keep the link alive while loading.
+const PERIOD: Ms = 1000;
+/// What we say that we are: a Valkey 9 master sends hash fields that expire only to those that are as new.
+const ANNOUNCED_VERSION: &str = "9.0.0";
+
+/// What we tell a master of ourselves.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The port that clients reach us at.
+    pub port: u16,
+    /// The address that clients reach us at, if the configuration says so.
+    pub address: Option<String>,
+    /// The user to log in as, with [`Identity::password`].
+    pub user: Option<Vec<u8>>,
+    /// The password for the master, if there is one.
+    pub password: Option<Vec<u8>>,
+    /// The history that we hold and its end, unless there is nothing to go on from.
+    pub position: Option<(ReplId, Offset)>,
+    /// Silence after which the link is given up, in ms.
+    pub timeout: Ms,
+}
+
+/// What happened, in the order of the wire. Ranges count from the first byte of the input that was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The master lets us go on at our position. From now on its history has this name, if it gave one.
+    Continue(Option<ReplId>),
+    /// The master sends everything. A master that only knows SYNC names neither history nor offset.
+    FullSync(Option<(ReplId, Offset)>),
+    /// The RDB begins; its length in bytes if that is known.
+    RdbBegins(Option<u64>),
+    /// Bytes of the RDB.
+    Rdb(Range<usize>),
+    /// The RDB is complete. The stream goes on once [`Replica::installed`] is called; until then nothing is consumed.
+    RdbEnds,
+    /// Bytes of the stream.
+    Stream(Range<usize>),
+}
+
+/// How far one look at the input came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of the input that need not be shown again.
+    pub consumed: usize,
+    /// What they meant; `None` if they had no meaning for the caller. With `consumed` 0 it means that more must come.
+    pub event: Option<Event>,
+}
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The master asks us to come again.
+    #[error("the master cannot serve us now: {0}")]
+    Later(String),
+    /// The master refused a step that cannot be left out.
+    #[error("the master refuses {step}: {reply}")]
+    Refused {
+        /// The step.
+        step: &'static str,
+        /// Its words.
+        reply: String,
+    },
+    /// The master sent what makes no sense in this state.
+    #[error("unexpected answer to {step}: {reply}")]
+    Unexpected {
+        /// The step.
+        step: &'static str,
+        /// The words.
+        reply: String,
+    },
+    /// Nothing came for too long.
+    #[error("no data nor PING received in state '{0}'")]
+    Timeout(&'static str),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Ping,
+    Auth,
+    Port,
+    Address,
+    Capabilities,
+    Version,
+    Psync,
+    /// The RDB has been promised; `sync` says that it was by SYNC.
+    Announced,
+    Receiving(Transfer),
+    Loading,
+    Streaming,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Ping => "PING",
+            State::Auth => "AUTH",
+            State::Port => "REPLCONF listening-port",
+            State::Address => "REPLCONF ip-address",
+            State::Capabilities => "REPLCONF capa",
+            State::Version => "REPLCONF version",
+            State::Psync => "PSYNC",
+            State::Announced => "waiting for the RDB",
+            State::Receiving(_) => "receiving the RDB",
+            State::Loading => "loading the RDB",
+            State::Streaming => "streaming",
+        }
+    }
+}
+
+/// The state machine of one connection to a master.
+#[derive(Debug)]
+pub struct Replica {
+    identity: Identity,
+    state: State,
+    out: Vec<u8>,
+    /// When the master last sent anything.
+    heard: Ms,
+    /// When we last sent an acknowledgement or a sign of life.
+    spoke: Ms,
+    /// Everything before is applied.
+    applied: Offset,
+    /// The master only knows SYNC: it does not want acknowledgements.
+    old: bool,
+    /// What the master refused on the way, for the log.
+    refusals: Vec<String>,
+}
+
+fn push_command(out: &mut Vec<u8>, args: &[&[u8]]) {
+    out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+    for arg in args {
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    const MOST: usize = 200;
+    let cut = &line[..line.len().min(MOST)];
+    format!("{}{}", cut.escape_ascii(), if line.len() > MOST { "..." } else { "" })
+}
+
+impl Replica {
+    /// The link has just been connected.
+    #[must_use]
+    pub fn new(identity: Identity, now: Ms) -> Replica {
+        let mut out = Vec::new();
+        push_command(&mut out, &[b"PING"]);
+        let applied = identity.position.map_or(Offset(0), |(_, offset)| offset);
+        Replica { identity, state: State::Ping, out, heard: now, spoke: now, applied, old: false, refusals: Vec::new() }
+    }
+
+    /// What is to be sent now.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// What the handshake waits for, for people.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// Whether the master only knows SYNC.
+    #[must_use]
+    pub fn master_is_old(&self) -> bool {
+        self.old
+    }
+
+    /// Whether the stream flows.
+    #[must_use]
+    pub fn streaming(&self) -> bool {
+        self.state == State::Streaming
+    }
+
+    /// Whether an RDB is coming, or being loaded.
+    #[must_use]
+    pub fn syncing(&self) -> bool {
+        matches!(self.state, State::Announced | State::Receiving(_) | State::Loading)
+    }
+
+    /// When the master last sent anything.
+    #[must_use]
+    pub fn heard(&self) -> Ms {
+        self.heard
+    }
+
+    /// What the master refused on the way and did not need to know, for the log.
+    pub fn take_refusals(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Everything before `offset` is applied; the next acknowledgement says so.
+    pub fn applied(&mut self, offset: Offset) {
+        self.applied = offset;
+    }
+
+    /// The master asked how far we are (REPLCONF GETACK).
+    pub fn acknowledge(&mut self, now: Ms) {
+        if self.state == State::Streaming && !self.old {
+            let offset = self.applied.to_string();
+            push_command(&mut self.out, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
+            self.spoke = now;
+        }
+    }
+
+    /// The RDB is installed and the stream goes on at `offset`.
+    pub fn installed(&mut self, offset: Offset, now: Ms) {
+        debug_assert_eq!(self.state, State::Loading, "an RDB was being loaded");
+        self.state = State::Streaming;
+        self.applied = offset;
+        self.heard = now;
+        // A master that sent without a length waits for this before it goes on.
+        self.acknowledge(now);
+    }
+
+    /// The time passes: acknowledges, keeps the link alive, or gives it up.
+    ///
+    /// # Errors
+    /// The master was silent for too long.
+    pub fn tick(&mut self, now: Ms) -> Result<(), LinkError> {
+        // While we load, it is not for the master to speak.
+        if self.state != State::Loading && now.saturating_sub(self.heard) > self.identity.timeout {
+            return Err(LinkError::Timeout(self.state.name()));
+        }
+        if now.saturating_sub(self.spoke) >= PERIOD {
+            match self.state {
+                State::Streaming => self.acknowledge(now),
+                State::Receiving(_) | State::Loading => self.sign_of_life(now),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn sign_of_life(&mut self, now: Ms) {
+        self.out.push(b'\n');
+        self.spoke = now;
+    }
+
+    /// Looks at the bytes that the master sent and that were not consumed yet. To be called again and again until it neither consumes
+    /// anything nor gives an event.
+    ///
+    /// # Errors
+    /// The link must be given up.
+    pub fn receive(&mut self, input: &[u8], now: Ms) -> Result<Step, LinkError> {
+        if !input.is_empty() {
+            self.heard = now;
+        }
+        match &mut self.state {
+            State::Streaming => {
+                let event = (!input.is_empty()).then(|| Event::Stream(0..input.len()));
+                Ok(Step { consumed: input.len(), event })
+            }
+            State::Loading => Ok(Step { consumed: 0, event: None }),
+            State::Receiving(transfer) => {
+                let part = transfer.take(input);
+                if part.end && part.data == 0 {
+                    self.state = State::Loading;
+                    return Ok(Step { consumed: part.skip, event: Some(Event::RdbEnds) });
+                }
+                if part.end {
+                    // The last bytes first; what ends them is seen at the next look.
+                    if part.skip == 0 {
+                        *transfer = Transfer::Length(0);
+                    }
+                    return Ok(Step { consumed: part.data, event: Some(Event::Rdb(0..part.data)) });
+                }
+                let event = (part.data > 0).then_some(Event::Rdb(0..part.data));
+                Ok(Step { consumed: part.data, event })
+            }
+            _ => self.line(input, now),
+        }
+    }
+
+    fn line(&mut self, input: &[u8], now: Ms) -> Result<Step, LinkError> {
+        let Some(end) = memchr(b'\n', input) else {
+            if input.len() > LONGEST_LINE {
+                return Err(self.unexpected(input));
+            }
+            return Ok(Step { consumed: 0, event: None });
+        };
+        let line = &input[..end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Empty lines keep the link alive while the master prepares its answer.
+        let event = if line.is_empty() { None } else { self.answer(line, now)? };
+        Ok(Step { consumed: end + 1, event })
+    }
+
+    fn unexpected(&self, line: &[u8]) -> LinkError {
+        LinkError::Unexpected { step: self.state.name(), reply: shown(line) }
+    }
+
+    fn refused(&self, line: &[u8]) -> LinkError {
+        LinkError::Refused { step: self.state.name(), reply: shown(line) }
+    }
+
+    fn send(&mut self, state: State, args: &[&[u8]]) {
+        push_command(&mut self.out, args);
+        self.state = state;
+    }
+
+    fn answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
+        let failed = line.starts_with(b"-");
+        match self.state {
+            State::Ping => {
+                // Those before AUTH; a master that is loading, or a replica without a link, answers with another error.
+                let asks_password = [&b"-NOAUTH"[..], b"-NOPERM", b"-ERR operation not permitted"]
+                    .iter()
+                    .any(|start| line.starts_with(start));
+                if failed && !asks_password {
+                    return Err(LinkError::Later(shown(line)));
+                }
+                if !failed && !line.starts_with(b"+") {
+                    return Err(self.unexpected(line));
+                }
+                match (self.identity.user.clone(), self.identity.password.clone()) {
+                    (Some(user), Some(password)) => self.send(State::Auth, &[b"AUTH", &user, &password]),
+                    (None, Some(password)) => self.send(State::Auth, &[b"AUTH", &password]),
+                    (_, None) => self.send_port(),
+                }
+            }
+            State::Auth => {
+                if failed {
+                    // A master without a password says so, and needs none.
+                    let needless = line.windows(10).any(|w| w == b"no passwor");
+                    if !needless {
+                        return Err(self.refused(line));
+                    }
+                    self.refusals.push(shown(line));
+                }
+                self.send_port();
+            }
+            State::Port => {
+                if line.starts_with(b"-NOAUTH") || line.starts_with(b"-NOPERM") {
+                    return Err(self.refused(line));
+                }
+                self.note_refusal(line);
+                match self.identity.address.clone() {
+                    Some(address) => self.send(State::Address, &[b"REPLCONF", b"ip-address", address.as_bytes()]),
+                    None => self.send_capabilities(),
+                }
+            }
+            State::Address => {
+                self.note_refusal(line);
+                self.send_capabilities();
+            }
+            State::Capabilities => {
+                self.note_refusal(line);
+                self.send(State::Version, &[b"REPLCONF", b"version", ANNOUNCED_VERSION.as_bytes()]);
+            }
+            State::Version => {
+                self.note_refusal(line);
+                match self.identity.position {
+                    Some((id, offset)) => {
+                        let next = (offset.0 + 1).to_string();
+                        self.send(State::Psync, &[b"PSYNC", id.as_bytes(), next.as_bytes()]);
+                    }
+                    None => self.send(State::Psync, &[b"PSYNC", b"?", b"-1"]),
+                }
+            }
+            State::Psync => return self.psync_answer(line, now),
+            State::Announced => {
+                if failed {
+                    return Err(LinkError::Later(shown(line)));
+                }
+                let Some(transfer) = Transfer::announced(line) else { return Err(self.unexpected(line)) };
+                let length = transfer.left();
+                self.state = State::Receiving(transfer);
+                self.spoke = now;
+                return Ok(Some(Event::RdbBegins(length)));
+            }
+            // They are no lines.
+            State::Receiving(_) | State::Loading | State::Streaming => return Err(self.unexpected(line)),
+        }
+        Ok(None)
+    }
+
+    fn note_refusal(&mut self, line: &[u8]) {
+        if line.starts_with(b"-") {
+            let text = format!("{}: {}", self.state.name(), shown(line));
+            self.refusals.push(text);
+        }
+    }
+
+    fn send_port(&mut self) {
+        let port = self.identity.port.to_string();
+        self.send(State::Port, &[b"REPLCONF", b"listening-port", port.as_bytes()]);
+    }
+
+    fn send_capabilities(&mut self) {
+        self.send(State::Capabilities, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+    }
+
+    fn psync_answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
+        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        let first = words.next().unwrap_or_default();
+        if first == b"+FULLRESYNC" {
+            let id = words.next().and_then(ReplId::parse);
+            let offset = words.next().and_then(ardb_base::number::parse_u64);
+            let (Some(id), Some(offset)) = (id, offset) else { return Err(self.unexpected(line)) };
+            self.state = State::Announced;
+            return Ok(Some(Event::FullSync(Some((id, Offset(offset))))));
+        }
+        if first == b"+CONTINUE" {
+            if self.identity.position.is_none() {
+                return Err(self.unexpected(line));
+            }
+            let id = match words.next() {
+                None => None,
+                Some(word) => match ReplId::parse(word) {
+                    Some(id) => Some(id),
+                    None => return Err(self.unexpected(line)),
+                },
+            };
+            self.state = State::Streaming;
+            self.acknowledge(now);
+            return Ok(Some(Event::Continue(id)));
+        }
+        if !line.starts_with(b"-") {
+            return Err(self.unexpected(line));
+        }
+        let later = ["LOADING", "NOMASTERLINK", "MASTERDOWN", "BUSY", "TRYAGAIN", "MISCONF"];
+        if later.iter().any(|word| line[1..].starts_with(word.as_bytes())) {
+            return Err(LinkError::Later(shown(line)));
+        }
+        if line.starts_with(b"-NOAUTH") || line.starts_with(b"-NOPERM") {
+            return Err(self.refused(line));
+        }
+        // It does not know PSYNC. What it sends after SYNC has no name and no offset.
+        self.note_refusal(line);
+        self.old = true;
+        self.send(State::Announced, &[b"SYNC"]);
+        Ok(Some(Event::FullSync(None)))
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

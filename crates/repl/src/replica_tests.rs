@@ -1,0 +1,272 @@
+//! Scripts of a master's bytes, cut at every position.
+
+use ardb_base::id::{Offset, ReplId};
+
+use super::*;
+
+fn id(letter: u8) -> ReplId {
+    ReplId::parse(&[letter; 40]).unwrap()
+}
+
+fn identity() -> Identity {
+    Identity { port: 7000, timeout: 60_000, ..Identity::default() }
+}
+
+/// What came of a script.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    events: Vec<String>,
+    rdb: Vec<u8>,
+    stream: Vec<u8>,
+    sent: String,
+}
+
+/// Feeds `wire` cut at these places. After the RDB the stream goes on at `offset`.
+fn run(identity: Identity, wire: &[u8], cuts: &[usize], offset: u64) -> Result<Seen, LinkError> {
+    let mut replica = Replica::new(identity, 0);
+    let mut seen = Seen::default();
+    let mut held: Vec<u8> = Vec::new();
+    let mut from = 0;
+    for &to in cuts.iter().chain([&wire.len()]) {
+        held.extend_from_slice(&wire[from..to]);
+        from = to;
+        loop {
+            let Step { consumed, event } = replica.receive(&held, 1)?;
+            match event.clone() {
+                Some(Event::Rdb(range)) => seen.rdb.extend_from_slice(&held[range]),
+                Some(Event::Stream(range)) => seen.stream.extend_from_slice(&held[range]),
+                Some(event) => seen.events.push(format!("{event:?}")),
+                None => {}
+            }
+            held.drain(..consumed);
+            if event == Some(Event::RdbEnds) {
+                replica.installed(Offset(offset), 1);
+            }
+            seen.sent.push_str(&String::from_utf8_lossy(&replica.take_output()));
+            if consumed == 0 && event.is_none() {
+                break;
+            }
+        }
+    }
+    assert!(held.is_empty(), "{}", held.escape_ascii());
+    Ok(seen)
+}
+
+/// The same whatever the cut.
+fn everywhere(identity: &Identity, wire: &[u8], offset: u64) -> Result<Seen, LinkError> {
+    let whole = run(identity.clone(), wire, &[], offset);
+    for cut in 0..wire.len() {
+        assert_eq!(run(identity.clone(), wire, &[cut], offset), whole, "cut at {cut}");
+    }
+    let every: Vec<usize> = (0..wire.len()).collect();
+    assert_eq!(run(identity.clone(), wire, &every, offset), whole, "byte by byte");
+    whole
+}
+
+/// The arguments of what was sent, a word list a command.
+fn words(sent: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for line in sent.split("\r\n") {
+        if line.starts_with('*') {
+            commands.push(String::new());
+        } else if !line.starts_with('$')
+            && !line.is_empty()
+            && let Some(last) = commands.last_mut()
+        {
+            if !last.is_empty() {
+                last.push(' ');
+            }
+            last.push_str(line);
+        }
+    }
+    commands
+}
+
+#[test]
+fn a_full_sync_by_length_from_a_new_master() {
+    let wire = [
+        b"+PONG\r\n+OK\r\n+OK\r\n-ERR Unrecognized REPLCONF option: version\r\n\n\n+FULLRESYNC ".as_slice(),
+        &[b'a'; 40],
+        b" 1000\r\n\n\n$9\r\nREDIS0006*1\r\n$4\r\nPING\r\n",
+    ]
+    .concat();
+    let seen = everywhere(&identity(), &wire, 1000).unwrap();
+    assert_eq!(seen.rdb, b"REDIS0006");
+    assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
+    assert_eq!(
+        seen.events,
+        [format!("FullSync(Some(({}, Offset(1000))))", id(b'a')), "RdbBegins(Some(9))".into(), "RdbEnds".into()]
+    );
+    assert_eq!(
+        words(&seen.sent),
+        [
+            "PING",
+            "REPLCONF listening-port 7000",
+            "REPLCONF capa eof capa psync2",
+            "REPLCONF version 9.0.0",
+            "PSYNC ? -1",
+            "REPLCONF ACK 1000"
+        ]
+    );
+}
+
+#[test]
+fn a_full_sync_up_to_a_mark() {
+    let mark = *b"0123456789abcdef0123456789abcdef01234567";
+    let wire = [
+        b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(),
+        &[b'a'; 40],
+        b" 5\r\n$EOF:",
+        &mark,
+        b"\r\nREDIS0009-0123456789abcdef01",
+        &mark,
+        b"*1\r\n$4\r\nPING\r\n",
+    ]
+    .concat();
+    let seen = everywhere(&identity(), &wire, 5).unwrap();
+    assert_eq!(seen.rdb, b"REDIS0009-0123456789abcdef01");
+    assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
+    assert_eq!(seen.events[1..], ["RdbBegins(None)".to_string(), "RdbEnds".into()]);
+    assert_eq!(words(&seen.sent).last().map(String::as_str), Some("REPLCONF ACK 5"));
+}
+
+#[test]
+fn going_on_with_and_without_a_new_name() {
+    let mut identity = identity();
+    identity.position = Some((id(b'a'), Offset(99)));
+    for (answer, name) in [
+        (b"+CONTINUE\r\n".to_vec(), "Continue(None)".to_string()),
+        ([b"+CONTINUE ".as_slice(), &[b'b'; 40], b"\r\n"].concat(), format!("Continue(Some({}))", id(b'b'))),
+    ] {
+        let wire = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n".as_slice(), &answer, b"*1\r\n$4\r\nPING\r\n"].concat();
+        let seen = everywhere(&identity, &wire, 0).unwrap();
+        assert_eq!(seen.events, [name]);
+        assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
+        let sent = words(&seen.sent);
+        assert_eq!(sent[4..], [format!("PSYNC {} 100", id(b'a')), "REPLCONF ACK 99".to_string()]);
+    }
+}
+
+#[test]
+fn a_master_that_only_knows_sync() {
+    let wire = b"+PONG\r\n+OK\r\n-ERR Unrecognized REPLCONF option: capa\r\n-ERR Unrecognized\r\n-ERR unknown command 'PSYNC'\r\n\n\n$4\r\nRDB!PING\r\n";
+    let mut identity = identity();
+    identity.position = Some((id(b'a'), Offset(99)));
+    let seen = everywhere(&identity, wire, 0).unwrap();
+    assert_eq!((&seen.rdb[..], &seen.stream[..]), (&b"RDB!"[..], &b"PING\r\n"[..]));
+    assert_eq!(seen.events, ["FullSync(None)", "RdbBegins(Some(4))", "RdbEnds"]);
+    assert_eq!(words(&seen.sent).last().map(String::as_str), Some("SYNC"), "it wants no acknowledgement");
+}
+
+#[test]
+fn passwords() {
+    let mut identity = identity();
+    identity.password = Some(b"secret".to_vec());
+    let rest = [b"+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n"].concat();
+    for ping in ["+PONG", "-NOAUTH Authentication required.", "-ERR operation not permitted"] {
+        let wire = [ping.as_bytes(), b"\r\n+OK\r\n", &rest].concat();
+        let seen = everywhere(&identity, &wire, 0).unwrap();
+        assert_eq!(words(&seen.sent)[..3], ["PING", "AUTH secret", "REPLCONF listening-port 7000"]);
+    }
+    let refused = everywhere(&identity, b"+PONG\r\n-ERR invalid password\r\n", 0).unwrap_err();
+    assert!(matches!(refused, LinkError::Refused { step: "AUTH", .. }), "{refused}");
+    let needless = [b"+PONG\r\n-ERR Client sent AUTH, but no password is set\r\n".as_slice(), &rest].concat();
+    assert!(everywhere(&identity, &needless, 0).is_ok());
+    identity.user = Some(b"me".to_vec());
+    let seen = everywhere(&identity, &[b"+PONG\r\n+OK\r\n".as_slice(), &rest].concat(), 0).unwrap();
+    assert_eq!(words(&seen.sent)[1], "AUTH me secret");
+    let without = run(self::identity(), b"-NOAUTH\r\n-NOAUTH Authentication required.\r\n", &[], 0).unwrap_err();
+    assert!(matches!(without, LinkError::Refused { .. }), "{without}");
+}
+
+#[test]
+fn who_cannot_serve_now_is_asked_later() {
+    let start = b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n".as_slice();
+    for answer in ["-LOADING x", "-NOMASTERLINK Can't SYNC while not connected", "-BUSY x", "-MASTERDOWN x"] {
+        let wire = [start, answer.as_bytes(), b"\r\n"].concat();
+        assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Later(_))), "{answer}");
+    }
+    assert!(matches!(run(identity(), b"-LOADING x\r\n", &[], 0), Err(LinkError::Later(_))));
+    for answer in ["+FULLRESYNC short 1", "+FULLRESYNC", "+OK", "+CONTINUE", ":1", "$5"] {
+        let wire = [start, answer.as_bytes(), b"\r\n"].concat();
+        assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Unexpected { .. })), "{answer}");
+    }
+    let wire = [start, b"+FULLRESYNC ", &[b'a'; 40], b" 1\r\n-ERR the dump failed\r\n"].concat();
+    assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Later(_))));
+}
+
+#[test]
+fn silence_ends_every_state_but_loading() {
+    let full = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n$1\r\nX"].concat();
+    for length in 0..=full.len() {
+        let mut replica = Replica::new(identity(), 0);
+        let mut held = full[..length].to_vec();
+        let mut ended = false;
+        while let Ok(Step { consumed, event }) = replica.receive(&held, 10) {
+            held.drain(..consumed);
+            ended |= event == Some(Event::RdbEnds);
+            if consumed == 0 && event.is_none() {
+                break;
+            }
+        }
+        assert_eq!(replica.tick(10_000), Ok(()), "{}", replica.state());
+        assert_eq!(replica.tick(60_011).is_err(), !ended, "after {length} bytes, in {}", replica.state());
+    }
+}
+
+#[test]
+fn acknowledges_once_a_second_and_keeps_a_loading_link_alive() {
+    let mut identity = identity();
+    identity.position = Some((id(b'a'), Offset(5)));
+    let mut replica = Replica::new(identity, 0);
+    for line in [&b"+PONG\r\n"[..], b"+OK\r\n", b"+OK\r\n", b"+OK\r\n", b"+CONTINUE\r\n"] {
+        assert!(replica.receive(line, 0).is_ok());
+    }
+    let _ = replica.take_output();
+    replica.applied(Offset(50));
+    replica.tick(999).unwrap();
+    assert!(replica.take_output().is_empty());
+    replica.tick(1000).unwrap();
+    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50"]);
+    replica.tick(1500).unwrap();
+    assert!(replica.take_output().is_empty());
+    replica.acknowledge(1500);
+    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50"]);
+
+    let mut replica = Replica::new(self::identity(), 0);
+    let full = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n$2\r\n"].concat();
+    let mut rest = &full[..];
+    while !rest.is_empty() {
+        rest = &rest[replica.receive(rest, 0).unwrap().consumed..];
+    }
+    let _ = replica.take_output();
+    replica.tick(1000).unwrap();
+    assert_eq!(replica.take_output(), b"\n");
+}
+
+#[test]
+fn garbage_never_panics() {
+    let mut random = ardb_base::random::Random::new(3);
+    for _ in 0..5000 {
+        let mut replica = Replica::new(identity(), 0);
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            let line: &[u8] =
+                [&b"+PONG\r\n"[..], b"+OK\r\n", b"-ERR x\r\n", b"$3\r\n", b"\n", b"$EOF:", b"+FULLRESYNC "]
+                    [random.below(7) as usize];
+            held.extend_from_slice(line);
+            if random.one_in(3) {
+                held.extend_from_slice(&[b'a'; 40]);
+            }
+            match replica.receive(&held, 0) {
+                Ok(step) => {
+                    held.drain(..step.consumed);
+                    if step.event == Some(Event::RdbEnds) {
+                        replica.installed(Offset(0), 0);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
