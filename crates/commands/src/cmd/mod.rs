@@ -17,6 +17,7 @@ pub mod scan;
 pub mod script;
 pub mod set;
 pub mod string;
+pub mod zset;
 
 use crate::table::Command;
 
@@ -36,4 +37,9 @@ pub const GROUPS: &[&[Command]] = &[
     scan::COMMANDS,
     set::COMMANDS,
     string::COMMANDS,
+    zset::combine::COMMANDS,
+    zset::pop::COMMANDS,
+    zset::range::COMMANDS,
+    zset::read::COMMANDS,
+    zset::write::COMMANDS,
 ];
