@@ -23,7 +23,8 @@ use crate::txn::WriteTxn;
 
 /// A generation that is being loaded. Dropping it deletes it.
 pub struct GenerationLoader {
-    core: Arc<Core>,
+    /// Always there until it is dropped.
+    core: Option<Arc<Core>>,
     generation: Generation,
     dir: PathBuf,
     options: StoreOptions,
@@ -43,18 +44,26 @@ pub struct SyncPoint {
 }
 
 impl GenerationLoader {
+    fn core(&self) -> &Arc<Core> {
+        match &self.core {
+            Some(core) => core,
+            None => unreachable!("only dropping takes it out"),
+        }
+    }
+
     /// Rows are written through an ordinary transaction, except that there is no log: the frame buffer is ignored. Each commit
     /// is visible to later transactions of the loader only. Memory stays bounded if [`GenerationLoader::relieve`] is called after commits.
     #[must_use]
     pub fn write(&self) -> WriteTxn<'_> {
-        WriteTxn::new(&self.core)
+        WriteTxn::new(self.core())
     }
 
     /// Brings rows into the engine if they fill their share of memory. Waits for that.
     pub fn relieve(&self) -> Result<(), GenerationError> {
-        if self.core.changed.load(Ordering::Relaxed) > self.core.budget.changed / 2 {
-            self.core.checkpoint(true)?;
-            self.core.sweep();
+        let core = self.core();
+        if core.changed.load(Ordering::Relaxed) > core.budget.changed / 2 {
+            core.checkpoint(true)?;
+            core.sweep();
         }
         Ok(())
     }
@@ -73,7 +82,7 @@ impl GenerationLoader {
     /// Reads what was loaded, for checks.
     #[must_use]
     pub fn reader(&self) -> crate::read::Reader {
-        crate::read::Reader::new(self.core.clone())
+        crate::read::Reader::new(self.core().clone())
     }
 
     /// The number of the generation.
@@ -85,7 +94,7 @@ impl GenerationLoader {
     /// The new engine's figures.
     #[must_use]
     pub fn engine_stats(&self) -> EngineStats {
-        self.core.engine.read().stats()
+        self.core().engine.read().stats()
     }
 }
 
@@ -94,7 +103,8 @@ impl Drop for GenerationLoader {
         if self.keep.load(Ordering::Relaxed) {
             return;
         }
-        // The engine may still have files open; the directory goes all the same, and what reappears goes at the next opening.
+        // The engine closes first (unless a reader still has it; then its files go all the same).
+        self.core = None;
         if let Err(error) = self.options.disk.remove_dir_all(&self.dir) {
             log::warn!("an unfinished generation stays behind: {error}");
         }
@@ -122,7 +132,7 @@ impl Store {
         let clock = options.clock.clone();
         let core = Core::new(engine, generation, position, catalog, None, options.databases, budget, clock);
         Ok(GenerationLoader {
-            core: Arc::new(core),
+            core: Some(Arc::new(core)),
             generation,
             dir,
             options: options.clone(),
@@ -148,12 +158,12 @@ impl Store {
             (writer.offset, writer.frame.db, writer.frame_db, writer.id) =
                 (point.offset, point.db, point.db, point.history.id);
             drop(txn);
-            loader.core.checkpointer.lock().position.epoch = epoch;
+            loader.core().checkpointer.lock().position.epoch = epoch;
         }
         // All of its rows and the position are durable in the new engine after this.
-        loader.core.checkpoint(true)?;
+        loader.core().checkpoint(true)?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
-        let stand = loader.core.stand(false)?;
+        let stand = loader.core().stand(false)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");
 
         let mut txn = WriteTxn::new(&self.shared.core);
@@ -183,17 +193,15 @@ impl Store {
         }
         *self.shared.history.write() = point.history;
         drop(file);
-        let old_dir = self.adopt(&mut txn, &mut checkpointer, &loader, stand.catalog, position);
+        self.adopt(&mut txn, &mut checkpointer, &loader, stand.catalog, position);
         drop(txn);
         drop(checkpointer);
         self.shared.core.sweep();
-        if let Err(error) = self.shared.options.disk.remove_dir_all(&old_dir) {
-            log::warn!("the old generation stays behind until the next start: {error}");
-        }
+        self.remove_condemned();
         Ok(())
     }
 
-    /// Switches views, catalog and engine to the loaded generation. Gives the directory of the old one.
+    /// Switches views, catalog and engine to the loaded generation, and condemns the old one.
     fn adopt(
         &self,
         txn: &mut WriteTxn<'_>,
@@ -201,9 +209,9 @@ impl Store {
         loader: &GenerationLoader,
         catalog: Catalog,
         position: Position,
-    ) -> PathBuf {
+    ) {
         let core = &self.shared.core;
-        let engine = loader.core.engine.read().clone();
+        let engine = loader.core().engine.read().clone();
         let writer = txn.writer();
         let seq = writer.seq;
         let old = core.publication.change(|view| {
@@ -221,6 +229,7 @@ impl Store {
         });
         core.publication.commit(seq);
         let old_dir = generation_dir(&self.shared.options.dir, old.generation);
+        self.shared.condemned.lock().push((Arc::downgrade(&old), old_dir));
         core.bury(old);
         writer.seq = seq + 1;
         writer.catalog = catalog;
@@ -232,11 +241,10 @@ impl Store {
         *core.engine.write() = engine;
         checkpointer.position = position;
         checkpointer.frozen = None;
-        *core.janitor.lock() = std::mem::take(&mut *loader.core.janitor.lock());
+        *core.janitor.lock() = std::mem::take(&mut *loader.core().janitor.lock());
         core.changed.store(0, Ordering::Relaxed);
         core.dirty_since.store(0, Ordering::Relaxed);
         core.failing.store(false, Ordering::Relaxed);
         core.figures.last_checkpoint_offset.store(position.offset.0, Ordering::Relaxed);
-        old_dir
     }
 }

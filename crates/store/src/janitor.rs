@@ -12,7 +12,7 @@
 //!
 //! Memory is taken back only when no reader stands before the commit that made it garbage.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 
 use ardb_base::id::ObjectId;
@@ -30,8 +30,8 @@ pub const KIND_OBJECT: u8 = 1;
 pub const KIND_KEYSPACE: u8 = 2;
 
 /// Objects whose engine rows one checkpoint deletes at most.
-const OBJECTS_A_CHECKPOINT: usize = 16_384;
-/// Rows of one object that are deleted one by one; of more, whole ranges are.
+const OBJECTS_A_CHECKPOINT: usize = 8192;
+/// Rows of one object that are deleted one by one; of more, whole ranges are. With the constant above it bounds the memory of a plan.
 const FEW_ROWS: usize = 64;
 /// Key rows that one step of a walk reads.
 const WALK_ROWS: usize = 256;
@@ -56,8 +56,6 @@ struct Walk {
     seq: u64,
     /// Rows of orders below are walked.
     next: u64,
-    /// All are.
-    done: bool,
     /// The walk so far has gone into a checkpoint.
     told: u64,
 }
@@ -69,14 +67,18 @@ pub struct Janitor {
     forget: VecDeque<(u64, Forget)>,
     /// Objects with rows in the engine, perhaps.
     objects: VecDeque<u64>,
+    /// The first one is being walked.
     keyspaces: VecDeque<Walk>,
+    /// Walked to the end; the next checkpoint deletes them.
+    walked: Vec<Walk>,
 }
 
 /// What one checkpoint deletes in the engine besides its own rows.
 #[derive(Clone, Debug, Default)]
 pub struct Cleanup {
     objects: Vec<u64>,
-    walks: Vec<(u64, u64, bool)>,
+    /// Keyspaces, with the order up to which they were walked; `None` is to the end.
+    walks: HashMap<u64, Option<u64>>,
 }
 
 /// Engine deletions in the form of a commit: ranges, and sorted single keys.
@@ -102,17 +104,23 @@ impl Janitor {
 
     /// A keyspace was given up at `seq`.
     pub fn flushed(&mut self, seq: u64, keyspace: u64) {
-        self.keyspaces.push_back(Walk { keyspace, seq, next: 0, done: false, told: 0 });
+        self.keyspaces.push_back(Walk { keyspace, seq, next: 0, told: 0 });
     }
 
     /// Things that wait, for INFO.
     pub fn len(&self) -> usize {
-        self.forget.len() + self.objects.len() + self.keyspaces.len()
+        self.forget.len() + self.objects.len() + self.keyspaces.len() + self.walked.len()
     }
 
     /// Whether a checkpoint would have something to delete.
     pub fn has_cleanup(&self) -> bool {
-        !self.objects.is_empty() || self.keyspaces.iter().any(|walk| walk.done || walk.next > walk.told)
+        let under_way = self.keyspaces.front().is_some_and(|walk| walk.next > walk.told);
+        under_way || !self.objects.is_empty() || !self.walked.is_empty()
+    }
+
+    /// Whether there is enough to delete for a checkpoint of its own.
+    pub fn is_pressing(&self) -> bool {
+        self.objects.len() >= OBJECTS_A_CHECKPOINT || self.walked.len() >= OBJECTS_A_CHECKPOINT
     }
 
     /// At a freeze: takes what the checkpoint is to delete. What waits to be forgotten in the table that is frozen now goes with it.
@@ -120,14 +128,13 @@ impl Janitor {
         self.forget.clear();
         let count = self.objects.len().min(OBJECTS_A_CHECKPOINT);
         let objects = self.objects.drain(..count).collect();
-        let mut walks = Vec::new();
-        for walk in &mut self.keyspaces {
-            if walk.done || walk.next > walk.told {
-                walks.push((walk.keyspace, walk.next, walk.done));
-                walk.told = walk.next;
-            }
+        let mut walks: HashMap<u64, Option<u64>> = self.walked.drain(..).map(|walk| (walk.keyspace, None)).collect();
+        if let Some(walk) = self.keyspaces.front_mut()
+            && walk.next > walk.told
+        {
+            walks.insert(walk.keyspace, Some(walk.next));
+            walk.told = walk.next;
         }
-        self.keyspaces.retain(|walk| !walk.done);
         Cleanup { objects, walks }
     }
 
@@ -158,12 +165,12 @@ impl Janitor {
 impl Cleanup {
     /// Whether the key row of `order` in the dead `keyspace` was walked, so that it need not go to the engine.
     pub fn walked(&self, keyspace: u64, order: u64) -> bool {
-        self.walks.iter().any(|(of, next, done)| *of == keyspace && (*done || order < *next))
+        self.walks.get(&keyspace).is_some_and(|next| next.is_none_or(|next| order < next))
     }
 
     /// The dead keyspaces that were walked, in part at least.
     pub fn has_walk(&self, keyspace: u64) -> bool {
-        self.walks.iter().any(|(of, ..)| *of == keyspace)
+        self.walks.contains_key(&keyspace)
     }
 
     /// Finds out what the engine holds of it.
@@ -173,11 +180,11 @@ impl Cleanup {
             plan.object(snapshot, object)?;
             plan.keys.push(RowKey::new(Space::Garbage, object, 0, b"").encoded());
         }
-        for &(keyspace, next, done) in &self.walks {
+        for (&keyspace, &next) in &self.walks {
             let start = RowKey::new(Space::Key, keyspace, 0, b"").encoded();
-            let end = match done {
-                true => group_end(Space::Key as u8, keyspace),
-                false => RowKey::new(Space::Key, keyspace, next, b"").encoded(),
+            let end = match next {
+                None => group_end(Space::Key as u8, keyspace),
+                Some(next) => RowKey::new(Space::Key, keyspace, next, b"").encoded(),
             };
             let mut cursor = snapshot.cursor(&start..&end);
             cursor.seek(&start)?;
@@ -185,7 +192,7 @@ impl Cleanup {
                 drop(cursor);
                 plan.ranges.push(start..end);
             }
-            if done {
+            if next.is_none() {
                 plan.keys.push(RowKey::new(Space::Garbage, keyspace, 0, b"").encoded());
             }
         }
@@ -198,6 +205,7 @@ impl Cleanup {
 impl Plan {
     /// A small object's rows one by one, a bigger one's in ranges.
     fn object(&mut self, snapshot: &dyn Snapshot, object: u64) -> Result<(), EngineError> {
+        let before = self.keys.len();
         for space in OBJECT_SPACES {
             let start = RowKey::new(space, object, 0, b"").encoded();
             let end = group_end(space as u8, object);
@@ -205,7 +213,7 @@ impl Plan {
             let mut cursor = snapshot.cursor(&start..&end);
             cursor.seek(&start)?;
             while let Some((key, _)) = cursor.row() {
-                if self.keys.len() - keys >= FEW_ROWS {
+                if self.keys.len() - before >= FEW_ROWS {
                     self.keys.truncate(keys);
                     drop(cursor);
                     self.ranges.push(start..end);
@@ -272,7 +280,7 @@ impl Core {
 
     /// Walks on in the first flushed keyspace, discarding the objects that its keys name, and forgets in the active table what was walked.
     fn walk_step(&self) -> Result<bool, CommitError> {
-        let Some(walk) = self.janitor.lock().keyspaces.iter().find(|walk| !walk.done).cloned() else {
+        let Some(walk) = self.janitor.lock().keyspaces.front().cloned() else {
             return Ok(false);
         };
         // Nobody writes to a dead keyspace, so the rows can be read before the lock is taken.
@@ -292,6 +300,7 @@ impl Core {
             objects.extend(object_of(value));
             ControlFlow::Continue(())
         });
+        let generation = view.generation;
         drop(view);
         if let Err(error) = read {
             log::warn!("janitor: cannot read a flushed database, trying again later: {error}");
@@ -300,6 +309,10 @@ impl Core {
         // Readers that still stand before the flush keep their rows until the next freeze.
         let unseen = self.readers.oldest() >= walk.seq;
         let mut txn = WriteTxn::new(self);
+        if txn.writer().view.1.generation != generation {
+            // Its numbers mean other things in the new generation.
+            return Ok(false);
+        }
         for &object in &objects {
             txn.discard(object);
         }
@@ -315,13 +328,16 @@ impl Core {
             table.forget_keys(walk.keyspace, walk.next, next);
         }
         let mut janitor = self.janitor.lock();
-        if let Some(at) = janitor.keyspaces.iter().position(|other| other.keyspace == walk.keyspace) {
+        // Others only append to the queue (or, with a new generation, replace it).
+        if janitor.keyspaces.front().is_some_and(|first| first.keyspace == walk.keyspace) {
             match next {
-                Some(next) => janitor.keyspaces[at].next = next,
-                None if fresh && unseen => {
-                    janitor.keyspaces.remove(at);
+                Some(next) => janitor.keyspaces[0].next = next,
+                None => {
+                    let walk = janitor.keyspaces.pop_front();
+                    if !(fresh && unseen) {
+                        janitor.walked.extend(walk);
+                    }
                 }
-                None => janitor.keyspaces[at].done = true,
             }
         }
         drop(janitor);

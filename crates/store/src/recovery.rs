@@ -180,6 +180,7 @@ impl Store {
             last_sync: AtomicU64::new((options.clock)().max(0) as u64),
             last_log_failure: AtomicBool::new(false),
             recovery: recovery.clone(),
+            condemned: Mutex::new(Vec::new()),
             threads: Mutex::new(None),
             options,
             _lock: lock,

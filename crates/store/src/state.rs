@@ -157,3 +157,77 @@ impl StateFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ardb_base::disk::SimDisk;
+    use ardb_base::random::Random;
+
+    fn state(n: u64) -> State {
+        State {
+            generation: Generation(n),
+            epoch: n + 1,
+            history: History {
+                id: ReplId::from_random([n as u8; 20]),
+                second: ReplId::NONE,
+                second_until: Offset(n * 1000),
+            },
+            clean: n % 2 == 0,
+            boot_id: [n as u8; 16],
+            upstream: (n % 3 == 0).then(|| vec![b'u'; n as usize]),
+        }
+    }
+
+    #[test]
+    fn the_newest_whole_slot_counts() {
+        let sim = SimDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let dir = Path::new("/d");
+        disk.create_dir_all(dir).unwrap();
+        assert!(StateFile::open(&disk, dir).unwrap().is_none());
+        let mut file = StateFile::create(&disk, dir, state(1)).unwrap();
+        for n in 2..9 {
+            file.set(state(n)).unwrap();
+            assert_eq!(StateFile::open(&disk, dir).unwrap().unwrap().get(), &state(n));
+        }
+        // The slot of 8 is damaged, then that of 7 as well.
+        let path = dir.join("state");
+        let bytes = disk.read(&path).unwrap();
+        let newest = bytes.chunks(SLOT).position(|slot| slot[24] == 8).unwrap();
+        for at in [0, 9, 13, 20, 60, 150, SLOT - 1] {
+            sim.corrupt(&path, newest * SLOT + at, 0x40).unwrap();
+            assert_eq!(StateFile::open(&disk, dir).unwrap().unwrap().get(), &state(7), "byte {at}");
+            sim.corrupt(&path, newest * SLOT + at, 0x40).unwrap();
+        }
+        sim.corrupt(&path, newest * SLOT + 30, 1).unwrap();
+        sim.corrupt(&path, (1 - newest) * SLOT + 30, 1).unwrap();
+        assert!(matches!(StateFile::open(&disk, dir), Err(OpenError::State(_))));
+        let mut long = state(1);
+        long.upstream = Some(vec![0; UPSTREAM_LIMIT + 1]);
+        assert!(matches!(file.set(long), Err(StateError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_state_before_or_after() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let sim = SimDisk::new();
+            let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+            let dir = Path::new("/d");
+            disk.create_dir_all(dir).unwrap();
+            let mut n = 1;
+            let mut file = StateFile::create(&disk, dir, state(n)).unwrap();
+            for _ in 0..6 {
+                sim.fail_after(Some(random.below(3)));
+                let set = file.set(state(n + 1)).is_ok();
+                sim.power_loss(&mut random);
+                file = StateFile::open(&disk, dir).unwrap().unwrap();
+                let found = file.get().generation.0;
+                assert_eq!(file.get(), &state(found), "seed {seed}");
+                assert!(found == n + 1 || (!set && found == n), "seed {seed}: {found} after {n}");
+                n = found;
+            }
+        }
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! It is the only writer of all of them. Opening and recovery are in `recovery`, full syncs in `generation`, threads in `background`.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ardb_base::disk::DirLock;
@@ -21,6 +22,7 @@ use crate::read::Reader;
 use crate::snapshot::StoreSnapshot;
 use crate::state::{State, StateFile};
 use crate::txn::WriteTxn;
+use crate::view::View;
 
 /// A handle of the store. Clones are handles of the same store. [`Store::close`] ends it; dropping the last handle ends it as a
 /// killed process would.
@@ -41,9 +43,14 @@ pub(crate) struct Shared {
     pub last_sync: AtomicU64,
     pub last_log_failure: AtomicBool,
     pub recovery: Recovery,
+    /// Directories of old generations, to be deleted when nobody reads them any more.
+    pub condemned: Mutex<Vec<(Weak<View>, PathBuf)>>,
     pub threads: Mutex<Option<Threads>>,
     pub _lock: Box<dyn DirLock>,
 }
+
+/// How long a tick deletes garbage at most, in milliseconds.
+const JANITOR_MS: i64 = 20;
 
 /// Figures for INFO.
 #[derive(Clone, Debug, Default)]
@@ -165,19 +172,30 @@ impl Store {
         self.sync_if_due(now);
         let core = &self.shared.core;
         // Bounded, so that a tick ends even if garbage comes as fast as it goes.
-        for _ in 0..64 {
-            if !core.janitor_step()? {
-                break;
-            }
-        }
+        while core.janitor_step()? && (self.shared.options.clock)() - now < JANITOR_MS {}
         core.sweep();
+        self.remove_condemned();
         let since = core.dirty_since.load(Ordering::Relaxed);
         if since != 0 && (now as u64).saturating_sub(since) >= self.shared.options.checkpoint_age_ms {
             core.want_checkpoint();
-        } else if since == 0 && core.janitor.lock().has_cleanup() {
-            core.dirty_since.store(1.max(now) as u64, Ordering::Relaxed);
+        } else {
+            let (some, pressing) = {
+                let janitor = core.janitor.lock();
+                (janitor.has_cleanup(), janitor.is_pressing())
+            };
+            if since == 0 && some {
+                core.dirty_since.store(1.max(now) as u64, Ordering::Relaxed);
+            }
+            if pressing {
+                core.want_checkpoint();
+            }
         }
         Ok(())
+    }
+
+    /// One bounded step of deleting garbage, of which [`Store::tick`] does as many as it has time for. Gives whether there may be more to do at once.
+    pub fn janitor_step(&self) -> Result<bool, CommitError> {
+        self.shared.core.janitor_step()
     }
 
     fn sync_if_due(&self, now: UnixMs) {
@@ -196,6 +214,20 @@ impl Store {
             // A new history may have begun in between, which is no failure of the log.
             log::warn!("the log was not synced: {error}");
         }
+    }
+
+    /// Deletes generations that were replaced, once no reader stands in them.
+    pub(crate) fn remove_condemned(&self) {
+        let mut condemned = self.shared.condemned.lock();
+        condemned.retain(|(view, dir)| {
+            if view.strong_count() > 0 {
+                return true;
+            }
+            if let Err(error) = self.shared.options.disk.remove_dir_all(dir) {
+                log::warn!("an old generation stays behind until the next start: {error}");
+            }
+            false
+        });
     }
 
     /// Whether a checkpoint is asked for; the caller runs it if the store has no threads.

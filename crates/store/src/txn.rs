@@ -240,7 +240,6 @@ impl Writer {
     /// Makes the batch visible and leaves to the janitor what it freed.
     fn publish(&mut self, core: &Core) {
         let seq = self.seq;
-        let changed_before = self.undo.is_empty();
         self.publish_counts(core);
         if self.undo.keyspaces {
             let keyspaces = self.catalog.databases.iter().map(|d| d.keyspace).collect();
@@ -257,16 +256,14 @@ impl Writer {
         self.seq = seq + 1;
         self.gathered = false;
         self.renew_view(core);
-        if !changed_before {
-            let view = &self.view.1;
-            let active = view.active.bytes();
-            core.changed.store(active + view.frozen.as_ref().map_or(0, |table| table.bytes()), Ordering::Relaxed);
-            if core.dirty_since.load(Ordering::Relaxed) == 0 {
-                core.dirty_since.store(1.max((core.clock)()) as u64, Ordering::Relaxed);
-            }
-            if active > core.budget.changed / 2 {
-                core.want_checkpoint();
-            }
+        let view = &self.view.1;
+        let active = view.active.bytes();
+        core.changed.store(active + view.frozen.as_ref().map_or(0, |table| table.bytes()), Ordering::Relaxed);
+        if core.dirty_since.load(Ordering::Relaxed) == 0 {
+            core.dirty_since.store(1.max((core.clock)()) as u64, Ordering::Relaxed);
+        }
+        if active > core.budget.changed / 2 {
+            core.want_checkpoint();
         }
     }
 

@@ -170,3 +170,54 @@ fn nothing_leaks_in(store: ardb_store::Store, world: &World, model: &Model) {
     world.disk.kill();
     nothing_leaks(world, model);
 }
+
+#[test]
+fn a_big_flush_is_deleted_in_steps_whatever_happens_between() {
+    for seed in seeds(12) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let world = World::new();
+        let (mut store, _) = world.open();
+        let mut model = empty_model();
+        let mut keep = Vec::new();
+        for key in 0..1500 {
+            let mut ops = vec![Op::Field(0, key, key % 7, 1), Op::Field(0, key, 9, 2)];
+            if key % 100 == 0 {
+                // A value that is too big to be deleted row by row.
+                ops.extend((10..100).map(|field| Op::Field(0, key, field, 3)));
+            }
+            commit(&store, &ops);
+            if random.one_in(700) {
+                store.checkpoint().expect("no faults");
+            }
+        }
+        if random.one_in(2) {
+            store.checkpoint().expect("no faults");
+        }
+        keep.push(Op::Set(0, 2, 2));
+        keep.push(Op::Field(1, 3, 3, 3));
+        commit(&store, &[Op::Flush(0)]);
+        commit(&store, &keep);
+        keep.iter().for_each(|op| op.apply_to_model(&mut model));
+        let mut reader = store.reader();
+        let mut held = random.one_in(2).then(|| reader.begin());
+        for _ in 0..12 {
+            match random.below(4) {
+                0 => store.checkpoint().expect("no faults"),
+                1 if held.is_none() && random.one_in(2) => break,
+                1 => held = None,
+                _ => {
+                    store.janitor_step().expect("no faults");
+                }
+            }
+            check(&store.write(), &model);
+        }
+        drop(held);
+        drop(reader);
+        drop(store);
+        world.disk.kill();
+        (store, _) = world.open();
+        check(&store.write(), &model);
+        nothing_leaks_in(store, &world, &model);
+    }
+}
