@@ -175,6 +175,41 @@ impl Harness {
         commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" | ")
     }
 
+    /// The bytes logged since the last call.
+    pub fn take_payload(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.transaction.payload)
+    }
+
+    /// Runs the commands of a log, without MULTI and EXEC. Every reply must be no error.
+    pub fn play(&mut self, mut log: &[u8]) {
+        let number = |log: &mut &[u8]| -> usize {
+            let end = log.iter().position(|&byte| byte == b'\r').expect("a log has whole lines");
+            let text = std::str::from_utf8(&log[1..end]).expect("lengths are text");
+            *log = &log[end + 2..];
+            text.parse().expect("lengths are numbers")
+        };
+        while !log.is_empty() {
+            let mut args = Vec::new();
+            for _ in 0..number(&mut log) {
+                let len = number(&mut log);
+                args.push(&log[..len]);
+                log = &log[len + 2..];
+            }
+            match args[0] {
+                b"MULTI" | b"EXEC" => {}
+                b"SELECT" => {
+                    let text = std::str::from_utf8(args[1]).expect("a number is text");
+                    self.session.db = text.parse().expect("SELECT has a number");
+                }
+                _ => {
+                    let reply = self.run_args(&args);
+                    assert!(!reply.starts_with('-'), "{}: {reply}", String::from_utf8_lossy(args[0]));
+                }
+            }
+        }
+        self.session.db = 0;
+    }
+
     /// The rows.
     pub fn model(&self) -> &Model {
         &self.transaction.model

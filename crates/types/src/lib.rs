@@ -11,6 +11,7 @@ pub mod list;
 pub mod model;
 pub mod set;
 pub mod string;
+pub mod value;
 pub mod zset;
 
 use ardb_base::hash::key_hash;

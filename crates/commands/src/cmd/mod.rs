@@ -3,7 +3,9 @@
 pub mod args;
 pub mod bitfield;
 pub mod bitmap;
+pub mod copy;
 pub mod counter;
+pub mod dump;
 pub mod expire;
 pub mod hash;
 pub mod help;
@@ -12,10 +14,12 @@ pub mod lcs;
 pub mod list;
 pub mod list_blocking;
 pub mod multi;
+pub mod object;
 pub mod pubsub;
 pub mod scan;
 pub mod script;
 pub mod set;
+pub mod sort;
 pub mod string;
 pub mod zset;
 
@@ -25,7 +29,9 @@ use crate::table::Command;
 pub const GROUPS: &[&[Command]] = &[
     bitfield::COMMANDS,
     bitmap::COMMANDS,
+    copy::COMMANDS,
     counter::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
@@ -33,9 +39,11 @@ pub const GROUPS: &[&[Command]] = &[
     list::COMMANDS,
     list_blocking::COMMANDS,
     multi::COMMANDS,
+    object::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     zset::combine::COMMANDS,
     zset::pop::COMMANDS,

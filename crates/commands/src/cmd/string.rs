@@ -48,11 +48,16 @@ pub(super) fn check_length(ctx: &Ctx<'_>, len: u64, more: u64) -> Result<(), Cmd
 
 /// Counts and publishes that `key` was written by an `event` of strings. `was_there`: before this command.
 pub(super) fn changed(ctx: &mut Ctx<'_>, key: &[u8], was_there: bool, event: &str) {
+    changed_as(ctx, key, was_there, Events::STRING, event);
+}
+
+/// As [`changed`], for an event of another class.
+pub(super) fn changed_as(ctx: &mut Ctx<'_>, key: &[u8], was_there: bool, class: Events, event: &str) {
     ctx.modified(key);
     if !was_there {
         ctx.notify(Events::NEW, "new", key);
     }
-    ctx.notify(Events::STRING, event, key);
+    ctx.notify(class, event, key);
 }
 
 /// The string at a key that is about to be written.

@@ -8,12 +8,15 @@ use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space};
 use super::{expiry_order, is_due};
 use crate::{KeyRow, TypeError};
 
+/// What is called with a key's hash, the key and its row.
+pub type VisitKey<'v> = dyn FnMut(u64, &[u8], KeyRow) -> ControlFlow<()> + 'v;
+
 /// Calls `visit` with the keys of `keyspace` from hash `from` on, in hash order, until it breaks. Expired keys are among them.
 pub fn scan_keys(
     rows: &(impl Rows + ?Sized),
     keyspace: KeyspaceId,
     from: u64,
-    visit: &mut dyn FnMut(u64, &[u8], KeyRow) -> ControlFlow<()>,
+    visit: &mut VisitKey<'_>,
 ) -> Result<(), TypeError> {
     let range = RowRange { space: Space::Key, group: keyspace.0, from: (from, b""), to: None };
     let mut failed = None;
