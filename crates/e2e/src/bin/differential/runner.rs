@@ -54,7 +54,8 @@ impl Runner {
     pub fn new(servers: Vec<(String, Server)>, seed: u64) -> Result<Runner> {
         let mut sides = Vec::new();
         for (name, server) in servers {
-            let client = server.client()?;
+            let mut client = server.client()?;
+            client.set_timeout(Duration::from_secs(20))?;
             sides.push(Side { name, server, client });
         }
         Ok(Runner {
@@ -134,7 +135,14 @@ impl Runner {
             let number = self.commands;
             let mut replies = Vec::with_capacity(self.sides.len());
             for side in &mut self.sides {
-                replies.push(receive(side, number, &step.args)?);
+                // Replies may be held back until the batch is through: any command from here on may be the culprit.
+                let reply = receive(side, number, &step.args).inspect_err(|_| {
+                    println!("\nNO REPLY from command {number} on, seed {}; the rest of the batch:", self.seed);
+                    for step in &steps[index..] {
+                        println!("  {}", show(&step.args));
+                    }
+                });
+                replies.push(reply?);
             }
             // What follows a mismatch in a batch is mostly its consequence.
             if found.is_none() && replies[1..].iter().any(|reply| !same(&step.how, &replies[0], reply)) {
@@ -312,6 +320,16 @@ impl Runner {
             self.sides.len(),
             self.mismatches
         );
+        // What the server has and the table does not, so that a new command is not forgotten here.
+        let listed = self.sides[0].client.ask("COMMAND LIST");
+        let Ok(Reply::Array(names) | Reply::Set(names)) = listed else { return };
+        let names: BTreeSet<String> = names.iter().map(|name| name.text().to_uppercase()).collect();
+        let missing: Vec<&str> = names
+            .iter()
+            .filter(|name| !name.contains('|') && !self.tried.contains_key(*name))
+            .map(String::as_str)
+            .collect();
+        println!("commands of {} that were not tried: {}", self.sides[0].name, missing.join(" ").to_lowercase());
     }
 }
 

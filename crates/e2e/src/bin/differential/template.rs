@@ -140,6 +140,8 @@ impl Maker {
             "n" => self.random.below(6).to_string().into_bytes(),
             "x" if self.random.one_in(25) => self.integer(),
             "x" => (self.random.below(20) as i64 - 10).to_string().into_bytes(),
+            // A negative count asks for that many random members: never a huge one.
+            "r" => (self.random.below(20) as i64 - 10).to_string().into_bytes(),
             "all" => b"1000000".to_vec(),
             // Offsets in bytes and in bits.
             "o" => {
