@@ -50,10 +50,10 @@ pub struct Stand {
 }
 
 impl Core {
-    /// Brings all changes into the engine that were committed when it was called. With `force` even the position alone.
-    pub fn checkpoint(&self, force: bool) -> Result<(), CheckpointError> {
+    /// Brings all changes into the engine that were committed when it was called; the position alone, if only that changed.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
-        let result = self.run(&mut checkpointer, force);
+        let result = self.run(&mut checkpointer, None).map(|_| ());
         self.note(&result);
         result
     }
@@ -62,7 +62,7 @@ impl Core {
     pub fn stand(&self, pin: bool) -> Result<Stand, CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
         let mut held = None;
-        let result = self.run_pinned(&mut checkpointer, true, pin.then_some(&mut held));
+        let result = self.run(&mut checkpointer, pin.then_some(&mut held));
         self.note(&result);
         let catalog = result?;
         let snapshot = self.engine.read().snapshot();
@@ -80,35 +80,21 @@ impl Core {
         self.wanted.flagged.store(false, Ordering::Release);
     }
 
-    fn run(&self, checkpointer: &mut Checkpointer, force: bool) -> Result<(), CheckpointError> {
-        self.run_pinned(checkpointer, force, None).map(|_| ())
-    }
-
-    fn run_pinned(
-        &self,
-        checkpointer: &mut Checkpointer,
-        force: bool,
-        pin: Option<&mut Option<Pin>>,
-    ) -> Result<Catalog, CheckpointError> {
+    fn run(&self, checkpointer: &mut Checkpointer, pin: Option<&mut Option<Pin>>) -> Result<Catalog, CheckpointError> {
         // One that failed before goes first.
-        if let Some(frozen) = checkpointer.frozen.take() {
-            self.finish(checkpointer, frozen)?;
-        }
-        let (frozen, catalog) = self.freeze(checkpointer, force, pin)?;
-        match frozen {
-            Some(frozen) => self.finish(checkpointer, frozen)?,
-            None => self.dirty_since.store(0, Relaxed),
-        }
+        self.finish(checkpointer)?;
+        let catalog = self.freeze(checkpointer, pin)?;
+        self.finish(checkpointer)?;
         Ok(catalog)
     }
 
-    /// Puts an empty table in place of the active one, between two transactions. Gives nothing to finish if nothing changed.
+    /// Puts an empty table in place of the active one, between two transactions. Leaves nothing to finish if nothing changed.
     fn freeze(
         &self,
-        checkpointer: &Checkpointer,
-        force: bool,
+        checkpointer: &mut Checkpointer,
         pin: Option<&mut Option<Pin>>,
-    ) -> Result<(Option<Frozen>, Catalog), CheckpointError> {
+    ) -> Result<Catalog, CheckpointError> {
+        debug_assert!(checkpointer.frozen.is_none(), "the table that is frozen would be lost");
         // Made before the lock is taken; writers wait only for the exchange.
         let mut table = Table::new(0);
         let mut writer = self.writer.lock();
@@ -128,8 +114,9 @@ impl Core {
         let idle = active.rows() == 0 && !janitor.has_cleanup();
         let moved = position != checkpointer.position;
         let catalog = writer.catalog.clone();
-        if idle && !(force && moved) {
-            return Ok((None, catalog));
+        self.dirty_since.store(0, Relaxed);
+        if idle && !moved {
+            return Ok(catalog);
         }
         let cleanup = janitor.freeze();
         table.set_fresh_from(catalog.next_id);
@@ -139,35 +126,29 @@ impl Core {
         });
         drop(janitor);
         self.bury(old);
-        self.dirty_since.store(0, Relaxed);
-        let frozen = Frozen {
+        checkpointer.frozen = Some(Frozen {
             table: active,
             seq: writer.seq - 1,
             position,
             catalog: catalog.clone(),
             dead: std::mem::take(&mut writer.dead),
             cleanup,
-        };
+        });
         writer.renew_view(self);
-        Ok((Some(frozen), catalog))
+        Ok(catalog)
     }
 
-    /// The part that may take long and may fail. Called with the checkpointer's lock only.
-    fn finish(&self, checkpointer: &mut Checkpointer, frozen: Frozen) -> Result<(), CheckpointError> {
+    /// The part that may take long and may fail. Called with the checkpointer's lock only. What is frozen stays there until it is in the engine.
+    fn finish(&self, checkpointer: &mut Checkpointer) -> Result<(), CheckpointError> {
+        let Some(frozen) = &checkpointer.frozen else { return Ok(()) };
         let started = (self.clock)();
-        let rows = match self.commit_frozen(&frozen) {
-            Ok(rows) => rows,
-            Err(error) => {
-                checkpointer.frozen = Some(frozen);
-                return Err(error);
-            }
-        };
-        checkpointer.position = frozen.position;
+        let rows = self.commit_frozen(frozen)?;
+        let position = frozen.position;
         let (_, view) = self.publication.current();
         let number = view.number + 1;
         // In this order, so that no view finds a row in the cache that is older or newer than itself: see `cache`.
         view.cache.advance(number);
-        drain(&frozen, |key, value| {
+        drain(frozen, |key, value| {
             if RowCache::takes(key.space) {
                 view.cache.renew(&key, value.cloned(), number);
             }
@@ -179,13 +160,15 @@ impl Core {
             view.number = number;
             view.frozen = None;
         });
+        checkpointer.position = position;
+        checkpointer.frozen = None;
         let active = old.active.bytes();
         self.bury(old);
         self.changed.store(active, Relaxed);
         self.figures.checkpoints.fetch_add(1, Relaxed);
         self.figures.last_checkpoint_ms.store(((self.clock)() - started).max(0) as u64, Relaxed);
         self.figures.last_checkpoint_rows.store(rows, Relaxed);
-        self.figures.last_checkpoint_offset.store(frozen.position.offset.0, Relaxed);
+        self.figures.last_checkpoint_offset.store(position.offset.0, Relaxed);
         Ok(())
     }
 

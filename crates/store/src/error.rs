@@ -87,7 +87,7 @@ pub enum CommitError {
     /// Checkpoints fail, and changed rows have filled their share of memory.
     #[error("writes are refused because changed rows cannot be saved: {0}")]
     Checkpoint(CheckpointError),
-    /// The bytes are not those that come next in the stream.
+    /// The bytes are not those that come next in the stream (or the log was not replayed to its end before).
     #[error("the stream goes on at {want}, not at {got}")]
     Offset {
         /// Where the log ends.

@@ -62,7 +62,7 @@ impl GenerationLoader {
     pub fn relieve(&self) -> Result<(), GenerationError> {
         let core = self.core();
         if core.changed.load(Ordering::Relaxed) > core.budget.changed / 2 {
-            core.checkpoint(true)?;
+            core.checkpoint()?;
             core.sweep();
         }
         Ok(())
@@ -150,7 +150,8 @@ impl Store {
     ) -> Result<(), GenerationError> {
         // Nothing of the old generation needs to go into its engine any more.
         let mut checkpointer = self.shared.core.checkpointer.lock();
-        let epoch = self.shared.log.epoch() + 1;
+        // Not one that an attempt before may have written to the disk.
+        let epoch = self.shared.epochs.fetch_add(1, Ordering::Relaxed) + 1;
         let position = Position { epoch, offset: point.offset, db: point.db, id: point.history.id };
         {
             let mut txn = loader.write();
@@ -161,7 +162,7 @@ impl Store {
             loader.core().checkpointer.lock().position.epoch = epoch;
         }
         // All of its rows and the position are durable in the new engine after this.
-        loader.core().checkpoint(true)?;
+        loader.core().checkpoint()?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
         let stand = loader.core().stand(false)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");

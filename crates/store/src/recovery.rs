@@ -176,6 +176,7 @@ impl Store {
             log,
             history: RwLock::new(state.history),
             generations: AtomicU64::new(state.generation.0),
+            epochs: AtomicU64::new(state.epoch),
             state: Mutex::new(file),
             last_sync: AtomicU64::new((options.clock)().max(0) as u64),
             last_log_failure: AtomicBool::new(false),

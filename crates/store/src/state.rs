@@ -173,9 +173,9 @@ mod tests {
                 second: ReplId::NONE,
                 second_until: Offset(n * 1000),
             },
-            clean: n % 2 == 0,
+            clean: n.is_multiple_of(2),
             boot_id: [n as u8; 16],
-            upstream: (n % 3 == 0).then(|| vec![b'u'; n as usize]),
+            upstream: n.is_multiple_of(3).then(|| vec![b'u'; n as usize]),
         }
     }
 

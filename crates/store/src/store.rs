@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub history: RwLock<History>,
     /// The newest generation number that was ever used by this process.
     pub generations: AtomicU64,
+    /// The newest epoch of the log that was ever used by this process.
+    pub epochs: AtomicU64,
     pub last_sync: AtomicU64,
     pub last_log_failure: AtomicBool,
     pub recovery: Recovery,
@@ -147,7 +149,7 @@ impl Store {
 
     /// Brings everything committed by now into the engine.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
-        self.shared.core.checkpoint(true)?;
+        self.shared.core.checkpoint()?;
         self.trim_log();
         Ok(())
     }

@@ -223,6 +223,11 @@ impl Writer {
         let time = self.frame.time.take().unwrap_or_else(|| (core.clock)());
         match (self.replaying, &mut self.appender) {
             (Some(end), _) => self.offset = end,
+            // Changes without effects, the janitor's for one, leave the stream where it is; that may be in the middle of a replay.
+            (None, _) if self.frame.payload.is_empty() => {}
+            (None, Some(appender)) if appender.end() != self.offset => {
+                return Err(CommitError::Offset { want: appender.end(), got: self.offset });
+            }
             (None, Some(appender)) => {
                 self.offset = appender.append(db_to_u32(self.frame_db), time, &[&self.frame.payload])?
             }

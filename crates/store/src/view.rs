@@ -69,26 +69,21 @@ impl View {
 
     /// The value of a row at snapshot `seq`.
     pub fn get(&self, key: RowKey<'_>, seq: u64) -> Result<Option<Value>, EngineError> {
-        let mut hidden = false;
-        match self.active.get(&key, seq) {
-            Lookup::Found(value) => return Ok(value),
-            Lookup::Hidden => hidden = true,
-            Lookup::Missing => {}
+        if let Lookup::Found(value) = self.active.get(&key, seq) {
+            return Ok(value);
         }
         if key.group >= self.active.fresh_from() {
             return Ok(None);
         }
         if let Some(frozen) = &self.frozen {
-            match frozen.get(&key, seq) {
-                Lookup::Found(value) => return Ok(value),
-                Lookup::Hidden => hidden = true,
-                Lookup::Missing => {}
+            if let Lookup::Found(value) = frozen.get(&key, seq) {
+                return Ok(value);
             }
             if key.group >= frozen.fresh_from() {
                 return Ok(None);
             }
         }
-        if hidden || !RowCache::takes(key.space) {
+        if !RowCache::takes(key.space) {
             return self.get_from_engine(&key);
         }
         if let Some(known) = self.cache.get(&key, self.number) {
