@@ -67,10 +67,17 @@ impl Span {
         Span { from: order(range.min, range.min_excluded), to: Some(order(range.max, !range.max_excluded)) }
     }
 
+    fn nothing() -> Span {
+        Span { from: (0, Vec::new()), to: Some((0, Vec::new())) }
+    }
+
     fn is_empty(&self) -> bool {
         self.to.as_ref().is_some_and(|to| *to <= self.from)
     }
 }
+
+/// Sets up to this size are walked for ranges by name over unequal scores.
+const WALKED: u64 = 128;
 
 /// What is called for each member, with its score.
 pub type Visit<'v> = dyn FnMut(&[u8], f64) -> ControlFlow<()> + 'v;
@@ -80,13 +87,22 @@ fn borrow(position: &(u64, Vec<u8>)) -> Position<'_> {
 }
 
 impl ZSet {
-    /// The span of the members between two names. It means what it says if all scores are equal; else the ends count within the first and last score.
+    /// The span of the members between two names. That has a meaning if all scores are equal. If they are not, a small set is walked
+    /// (backward, if `reverse`) until a member is out of bounds, as Redis does it; in a large one the ends count within the first and the last score.
     pub fn lex_span(
         &self,
         rows: &(impl Rows + ?Sized),
         min: LexBound<'_>,
         max: LexBound<'_>,
+        reverse: bool,
     ) -> Result<Span, TypeError> {
+        if min == LexBound::Greatest || max == LexBound::Least {
+            return Ok(Span::nothing());
+        }
+        let (first, last) = (self.end(rows, Direction::Forward)?, self.end(rows, Direction::Backward)?);
+        if first != last && self.size <= WALKED {
+            return self.walk_lex(rows, min, max, reverse);
+        }
         let name = |order: u64, member: &[u8], after: bool| {
             let mut tail = member.to_vec();
             if after {
@@ -95,20 +111,63 @@ impl ZSet {
             }
             (order, tail)
         };
-        let nothing = Span { from: (0, Vec::new()), to: Some((0, Vec::new())) };
         let from = match min {
-            LexBound::Least => (0, Vec::new()),
-            LexBound::Greatest => return Ok(nothing),
-            LexBound::Included(member) => name(self.end(rows, Direction::Forward)?, member, false),
-            LexBound::Excluded(member) => name(self.end(rows, Direction::Forward)?, member, true),
+            LexBound::Included(member) => name(first, member, false),
+            LexBound::Excluded(member) => name(first, member, true),
+            LexBound::Least | LexBound::Greatest => (0, Vec::new()),
         };
         let to = match max {
-            LexBound::Least => return Ok(nothing),
-            LexBound::Greatest => None,
-            LexBound::Included(member) => Some(name(self.end(rows, Direction::Backward)?, member, true)),
-            LexBound::Excluded(member) => Some(name(self.end(rows, Direction::Backward)?, member, false)),
+            LexBound::Included(member) => Some(name(last, member, true)),
+            LexBound::Excluded(member) => Some(name(last, member, false)),
+            LexBound::Least | LexBound::Greatest => None,
         };
         Ok(Span { from, to })
+    }
+
+    fn walk_lex(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        min: LexBound<'_>,
+        max: LexBound<'_>,
+        reverse: bool,
+    ) -> Result<Span, TypeError> {
+        let mut all: Vec<(u64, Vec<u8>)> = Vec::new();
+        self.scan(rows, (0, b""), None, Direction::Forward, &mut |order, member| {
+            all.push((order, member.to_vec()));
+            ControlFlow::Continue(())
+        })?;
+        let above = |place: &(u64, Vec<u8>)| match min {
+            LexBound::Included(member) => place.1[..] >= *member,
+            LexBound::Excluded(member) => place.1[..] > *member,
+            LexBound::Least | LexBound::Greatest => true,
+        };
+        let below = |place: &(u64, Vec<u8>)| match max {
+            LexBound::Included(member) => place.1[..] <= *member,
+            LexBound::Excluded(member) => place.1[..] < *member,
+            LexBound::Least | LexBound::Greatest => true,
+        };
+        let crossed = match (min, max) {
+            (LexBound::Included(min), LexBound::Included(max)) => min > max,
+            (LexBound::Included(min) | LexBound::Excluded(min), LexBound::Included(max) | LexBound::Excluded(max)) => {
+                min >= max
+            }
+            _ => false,
+        };
+        if crossed || !all.last().is_some_and(above) || !all.first().is_some_and(below) {
+            return Ok(Span::nothing());
+        }
+        let (start, end) = if reverse {
+            let end = all.iter().rposition(below).map_or(0, |last| last + 1);
+            (all[..end].iter().rposition(|place| !above(place)).map_or(0, |out| out + 1), end)
+        } else {
+            let start = all.iter().position(above).unwrap_or(all.len());
+            (start, all[start..].iter().position(|place| !below(place)).map_or(all.len(), |out| start + out))
+        };
+        if start >= end {
+            return Ok(Span::nothing());
+        }
+        let to = all.get(end).cloned();
+        Ok(Span { from: all.swap_remove(start), to })
     }
 
     /// The order of the first or last score.

@@ -97,7 +97,7 @@ fn verify(rows: &Model, map: &Map, shape: Shape, random: &mut Random) {
         assert_eq!(collect(|v| set.by_span(rows, &span, reverse, 0, None, v).unwrap()), slice);
         if shape.scores == 1 {
             let (a, b) = (shape.member(random), shape.member(random));
-            let span = set.lex_span(rows, LexBound::Excluded(&a), LexBound::Included(&b)).unwrap();
+            let span = set.lex_span(rows, LexBound::Excluded(&a), LexBound::Included(&b), reverse).unwrap();
             let slice: Vec<_> = wanted.iter().filter(|(member, _)| *member > a && *member <= b).cloned().collect();
             assert_eq!(collect(|v| set.by_span(rows, &span, reverse, 0, None, v).unwrap()), slice);
             assert_eq!(set.count(rows, &span).unwrap(), slice.len() as u64);

@@ -68,7 +68,7 @@ fn pop(ctx: &mut Ctx<'_>, mut set: ZSet, key: &[u8], end: End, count: u64, layou
 fn pop_one_key(ctx: &mut Ctx<'_>, args: &[&[u8]], end: End) -> CmdResult {
     let count = match &args[2..] {
         [] => None,
-        [count] => Some(u64::try_from(int(count)?).map_err(|_| error::MUST_BE_POSITIVE)?),
+        [count] => Some(int(count).ok().and_then(|n| u64::try_from(n).ok()).ok_or(error::MUST_BE_POSITIVE)?),
         _ => return Err(error::SYNTAX),
     };
     let layout = if count.is_some() && ctx.out.is_resp3() { Layout::Pairs } else { Layout::Flat };

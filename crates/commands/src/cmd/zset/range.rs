@@ -100,7 +100,7 @@ impl<'a> Request<'a> {
                 return Ok(());
             }
             Ends::Scores(range) => Span::scores(range),
-            Ends::Lex(min, max) => set.lex_span(ctx, *min, *max)?,
+            Ends::Lex(min, max) => set.lex_span(ctx, *min, *max, self.reverse)?,
         };
         if let Some(offset) = self.offset {
             set.by_span(ctx, &span, self.reverse, offset, self.limit, visit)?;

@@ -63,7 +63,7 @@ fn zcount(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn zlexcount(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let (min, max) = parse::lex_range(args[2], args[3])?;
     let count = match open(ctx, args[1])? {
-        Some(set) => set.count(&ctx.rows, &set.lex_span(&ctx.rows, min, max)?)?,
+        Some(set) => set.count(&ctx.rows, &set.lex_span(&ctx.rows, min, max, false)?)?,
         None => 0,
     };
     ctx.out.size(count);

@@ -180,7 +180,7 @@ fn zremrangebyscore(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn zremrangebylex(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let (min, max) = parse::lex_range(args[2], args[3])?;
     let Some(mut set) = open_or_zero(ctx, args[1])? else { return Ok(Outcome::Done) };
-    let span = set.lex_span(&ctx.rows, min, max)?;
+    let span = set.lex_span(&ctx.rows, min, max, false)?;
     let count = set.count(&ctx.rows, &span)?;
     if count == set.len() {
         ctx.effect(&[b"DEL", args[1]]);
