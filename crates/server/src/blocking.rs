@@ -1,0 +1,175 @@
+//! Clients that wait in a blocking command, and serving them when a key changes.
+//!
+//! A waiting client's session and arguments leave its connection and stand in the [`Parked`] registry. Whoever holds the writer lock and
+//! has changed a key takes the clients that wait for it, in the order of their arrival, and executes their commands again, in
+//! the same transaction. A client that got its reply goes back to its network thread; one that must wait on goes back here.
+//!
+//! Invariant: a client is in the registry exactly as long as it waits; whoever removes it there must give it its reply (or drop it).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ardb_commands::shared::{NoMailbox, Shared};
+use ardb_commands::{Access, Block, Command, Origin, Outcome, Session, TimeoutReply};
+use ardb_resp::Reply;
+use parking_lot::Mutex;
+
+use crate::execute;
+use crate::net::mailbox::{Message, Resumed};
+use crate::server::Server;
+use crate::txn::Batch;
+
+/// A client that waits.
+pub struct Waiting {
+    /// Its state.
+    pub session: Session,
+    /// The row of its command.
+    pub command: &'static Command,
+    /// Its arguments.
+    pub args: Vec<Vec<u8>>,
+    /// What it waits for.
+    pub block: Block,
+    /// The database in which it waits.
+    pub db: u32,
+    /// Its place in the line.
+    pub ticket: u64,
+    /// Its network thread.
+    pub thread: usize,
+}
+
+/// All clients that wait.
+#[derive(Default)]
+pub struct Parked {
+    all: Mutex<HashMap<u64, Waiting>>,
+}
+
+impl Parked {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.lock().len()
+    }
+
+    /// Lets a client wait. Called under the writer lock, so that no change slips in between.
+    pub fn park(&self, shared: &Shared, mut waiting: Waiting, ticket: Option<u64>) {
+        let id = waiting.session.id;
+        waiting.ticket = shared.wait_for(waiting.db, &waiting.block.keys, id, &waiting.session.mailbox, ticket);
+        self.all.lock().insert(id, waiting);
+    }
+
+    /// Takes a client out, if it still waits: it is then the caller's to answer.
+    pub fn take(&self, shared: &Shared, client: u64) -> Option<Waiting> {
+        let waiting = self.all.lock().remove(&client)?;
+        shared.stop_waiting(waiting.db, &waiting.block.keys, client);
+        Some(waiting)
+    }
+
+    /// The clients for which `wanted` holds.
+    pub fn select(&self, wanted: impl Fn(&Waiting) -> bool) -> Vec<u64> {
+        self.all.lock().iter().filter(|(_, waiting)| wanted(waiting)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// How a wait ends without a key having changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// As if the time had come.
+    Timeout,
+    /// CLIENT UNBLOCK ... ERROR.
+    Error,
+    /// This server has become a replica.
+    RoleChanged,
+}
+
+/// Ends a client's wait with the reply that goes with `why`. Gives false if it was not waiting.
+pub fn release(server: &Server, client: u64, why: Release) -> bool {
+    let Some(waiting) = server.parked.take(&server.shared, client) else { return false };
+    let mut reply = Reply::new(waiting.session.protocol);
+    match (why, waiting.block.on_timeout) {
+        (Release::Timeout, TimeoutReply::NullArray) => reply.null_array(),
+        (Release::Timeout, TimeoutReply::Null) => reply.null(),
+        (Release::Error, _) => reply.error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+        (Release::RoleChanged, _) => {
+            reply
+                .error(b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+        }
+    }
+    resume(server, waiting, std::mem::take(reply.buffer_mut()));
+    true
+}
+
+fn resume(server: &Server, waiting: Waiting, reply: Vec<u8>) {
+    let message = Message::Resume(Box::new(Resumed { session: waiting.session, reply }));
+    if let Some(thread) = server.threads().get(waiting.thread) {
+        thread.post(message);
+    }
+}
+
+/// Serves the clients that wait for keys changed in this transaction, until no change lets another one go on.
+/// The replies leave with [`crate::net::mailbox::release`] after the commit.
+pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
+    let now = batch.now();
+    loop {
+        let ready = server.shared.take_ready();
+        if ready.is_empty() {
+            return;
+        }
+        for place in ready {
+            // Commands that have found nothing for one client find nothing for the next one either.
+            let mut empty_handed: Vec<&'static str> = Vec::new();
+            for waiter in server.shared.waiters(&place) {
+                let Some(mut waiting) = server.parked.take(&server.shared, waiter.client) else { continue };
+                if empty_handed.contains(&waiting.command.name) {
+                    let ticket = waiting.ticket;
+                    server.parked.park(&server.shared, waiting, Some(ticket));
+                    continue;
+                }
+                let mut reply = Reply::new(waiting.session.protocol);
+                let outcome = {
+                    let args: Vec<&[u8]> = waiting.args.iter().map(Vec::as_slice).collect();
+                    let run = execute::Run {
+                        server,
+                        rows: Access::Write(&mut *batch),
+                        session: &mut waiting.session,
+                        out: &mut reply,
+                        origin: Origin::Client,
+                        now,
+                    };
+                    run.again(waiting.command, &args)
+                };
+                batch.next_command();
+                match outcome {
+                    Outcome::Done => {
+                        server.client_resumes(waiter.client);
+                        resume(server, waiting, std::mem::take(reply.buffer_mut()));
+                    }
+                    Outcome::Block(block) => {
+                        empty_handed.push(waiting.command.name);
+                        let ticket = waiting.ticket;
+                        // The deadline stays that of the first try.
+                        let until = waiting.block.until;
+                        waiting.block = Block { until, ..block };
+                        server.parked.park(&server.shared, waiting, Some(ticket));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A session for commands that come from no client.
+#[must_use]
+pub fn nobody() -> Session {
+    let mut session = Session::new(0, Arc::new(NoMailbox));
+    session.authenticated = true;
+    session.deny_blocking = true;
+    session
+}
+
+/// Marks a client as waiting, or no longer waiting, for CLIENT LIST.
+pub fn mark(server: &Server, client: u64, blocked: bool) {
+    if let Some(info) = server.clients.get(client) {
+        info.blocked.store(blocked, Ordering::Relaxed);
+    }
+}

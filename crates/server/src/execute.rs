@@ -1,0 +1,97 @@
+//! Running one command for one client: what surrounds the dispatcher on a server (monitors, slow log, CLIENT REPLY, the clock).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ardb_commands::effects::Effects;
+use ardb_commands::{Access, CmdError, Command, Ctx, Flags, Origin, Outcome, Session, dispatch};
+use ardb_resp::Reply;
+
+use crate::clients::{ClientInfo, reply_mode};
+use crate::clock;
+use crate::server::Server;
+
+/// All that a command runs with.
+pub struct Run<'a> {
+    /// The server.
+    pub server: &'a Arc<Server>,
+    /// The data.
+    pub rows: Access<'a>,
+    /// The client.
+    pub session: &'a mut Session,
+    /// Its replies.
+    pub out: &'a mut Reply,
+    /// Where the command comes from.
+    pub origin: Origin,
+    /// The time at which it is executed, ms since 1970. In a transaction it is the transaction's.
+    pub now: i64,
+}
+
+impl<'a> Run<'a> {
+    fn ctx(self) -> Ctx<'a> {
+        Ctx {
+            rows: self.rows,
+            out: self.out,
+            session: self.session,
+            shared: &self.server.shared,
+            host: &**self.server,
+            origin: self.origin,
+            now: self.now,
+            effects: Effects::default(),
+            dirty: 0,
+            depth: 0,
+            in_script: false,
+        }
+    }
+
+    /// Runs a request of a client.
+    pub fn request(self, info: &ClientInfo, command: &Result<&'static Command, CmdError>, args: &[&[u8]]) -> Outcome {
+        let server = self.server;
+        let start = clock::unix_us();
+        let reply_start = self.out.len();
+        let mut ctx = self.ctx();
+        let outcome = match command {
+            Err(error) => {
+                dispatch::reject(&mut ctx, error);
+                Outcome::Done
+            }
+            Ok(command) => {
+                if server.clients.monitors.load(Ordering::Relaxed) > 0 {
+                    server.feed_monitors(info, ctx.session, command, args, start);
+                }
+                let outcome = dispatch::execute(&mut ctx, command, args);
+                let took = (clock::unix_us() - start).max(0) as u64;
+                server.stats.changes.fetch_add(ctx.dirty, Ordering::Relaxed);
+                let failed = ctx.out.bytes().get(reply_start) == Some(&b'-');
+                server.calls.called(command, took, failed);
+                if !args[0].eq_ignore_ascii_case(command.name.as_bytes()) {
+                    ctx.session.last_command = server.calls.name(command);
+                }
+                if !command.flags.has(Flags::SKIP_SLOWLOG) {
+                    server.slowlog.consider(start, took, args, info, ctx.session);
+                }
+                outcome
+            }
+        };
+        let out = ctx.out;
+        if let Some(reply @ [b'-', ..]) = out.bytes().get(reply_start..) {
+            server.calls.replied_error(reply);
+        }
+        match info.reply_mode.load(Ordering::Relaxed) {
+            reply_mode::ON => {}
+            reply_mode::OFF => out.truncate(reply_start),
+            reply_mode::SKIP_NEXT => info.reply_mode.store(reply_mode::SKIP_NOW, Ordering::Relaxed),
+            _ => {
+                out.truncate(reply_start);
+                info.reply_mode.store(reply_mode::ON, Ordering::Relaxed);
+            }
+        }
+        outcome
+    }
+
+    /// Runs a command once more that has been blocked, or one that comes from no client.
+    pub fn again(self, command: &'static Command, args: &[&[u8]]) -> Outcome {
+        let mut ctx = self.ctx();
+        dispatch::execute(&mut ctx, command, args)
+    }
+}

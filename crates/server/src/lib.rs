@@ -1,0 +1,30 @@
+//! The server as a library, so that its parts can be tested and documented; `main.rs` is the program.
+//!
+//! Layer 4: the only crate with sockets, threads, a clock and a configuration. [`start`] is where everything begins and ends; [`net`] has the
+//! way of a request; [`server::Server`] is what all threads share.
+
+pub mod active_expiry;
+pub mod blocking;
+pub mod calls;
+pub mod clients;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod cron;
+pub mod digest;
+pub mod execute;
+pub mod logger;
+pub mod net;
+pub mod rdb_dump;
+pub mod rdb_load;
+pub mod repl;
+pub mod replay;
+pub mod server;
+pub mod signals;
+pub mod slowlog;
+pub mod start;
+pub mod stats;
+pub mod txn;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

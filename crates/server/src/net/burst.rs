@@ -1,0 +1,212 @@
+//! Executing what a round of reading has brought, with one commit for all that writes.
+//!
+//! First every connection runs its requests up to the first one that needs the writer lock; they read at one point in time, no lock taken.
+//! Then the rows that the other requests will need are brought into memory, the lock is taken once, and the connections run on, in turn, until
+//! they have nothing more or the budget is spent. One commit makes it all visible and durable as `appendfsync` says. Only then
+//! do replies leave, and only then do other clients hear of it.
+//!
+//! If the commit fails, every reply given under the lock becomes that error: nothing of it has happened.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ardb_base::id::Offset;
+use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
+use ardb_engine::Rows;
+use ardb_types::At;
+
+use super::connection::Connection;
+use super::mailbox;
+use super::worker::Worker;
+use crate::blocking::{self, Waiting};
+use crate::clock;
+use crate::execute::Run;
+use crate::server::Server;
+use crate::txn::Batch;
+
+/// Commands that one thread runs under the lock before the others get their turn.
+const COMMANDS: usize = 4096;
+/// How long it holds the lock at most, unless one command takes longer.
+const HOLD: Duration = Duration::from_millis(5);
+/// Bytes of effects that make a batch long enough.
+const EFFECTS: usize = 1 << 20;
+/// Requests of one connection whose rows are brought into memory before the lock is taken.
+const TOUCHED: usize = 256;
+
+impl Connection {
+    /// Whether its next request may be executed, and no pause holds it up.
+    #[must_use]
+    pub fn runnable_now(&self, server: &Server) -> bool {
+        self.runnable()
+            && match (self.session.as_ref(), self.input.next()) {
+                (Some(session), Some(request)) => {
+                    request.command.as_ref().map_or(true, |command| !server.pauses(session, command))
+                }
+                _ => false,
+            }
+    }
+
+    fn needs_writer(&self) -> bool {
+        match (self.session.as_ref(), self.input.next().map(|request| &request.command)) {
+            (Some(session), Some(Ok(command))) => dispatch::needs_writer(session, command),
+            _ => false,
+        }
+    }
+
+    /// Runs its next request. Gives the waiting client if it blocks.
+    fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64) -> Option<Waiting> {
+        let mut client = self.session.take()?;
+        let db = client.db;
+        let Connection { input, out, info, .. } = self;
+        let blocked = input.take(|command, args| {
+            // Shortened to the life of the call, which all parts of a `Run` share.
+            let rows = match rows {
+                Access::Read(rows) => Access::Read(rows),
+                Access::Write(transaction) => Access::Write(&mut *transaction),
+            };
+            let run = Run { server, rows, session: &mut client, out, origin: Origin::Client, now };
+            match (run.request(info, command, args), command) {
+                (Outcome::Block(block), Ok(command)) => {
+                    Some((block, *command, args.iter().map(|arg| arg.to_vec()).collect::<Vec<_>>()))
+                }
+                _ => None,
+            }
+        });
+        self.closing |= client.close_after_reply;
+        match blocked.flatten() {
+            None => {
+                self.session = Some(client);
+                None
+            }
+            Some((block, command, args)) => {
+                Some(Waiting { session: client, command, args, block, db, ticket: 0, thread: self.info.thread })
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Executes the requests of these connections.
+    pub(super) fn execute(&mut self, slots: &[usize]) {
+        let mut writers = Vec::new();
+        {
+            let server = &self.server;
+            let view = self.reader.begin();
+            for &slot in slots {
+                let Some(connection) = &mut self.connections[slot] else { continue };
+                while !connection.killed() && connection.runnable_now(server) {
+                    if connection.needs_writer() {
+                        writers.push(slot);
+                        break;
+                    }
+                    // Only commands that take the lock may block.
+                    let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
+                    debug_assert!(waiting.is_none(), "a command that may block takes the lock");
+                    if connection.info.handing_over.load(Ordering::Acquire) {
+                        break;
+                    }
+                }
+            }
+        }
+        if !writers.is_empty() {
+            self.touch(&writers);
+            self.execute_locked(&writers);
+        }
+    }
+
+    /// Brings the rows of the keys that are about to be written into memory.
+    fn touch(&mut self, writers: &[usize]) {
+        let now = clock::unix_ms();
+        let view = self.reader.begin();
+        for &slot in writers {
+            let Some(connection) = &self.connections[slot] else { continue };
+            let Some(session) = &connection.session else { continue };
+            let mut left = TOUCHED;
+            connection.input.each(|request, args| {
+                if let Ok(command) = &request.command
+                    && command.flags.has(Flags::WRITE)
+                {
+                    command.keys.each(args, |index| {
+                        // What cannot be read here will be reported by the command itself.
+                        let _ = view.get(At::new(&view, session.db, args[index], now).row());
+                    });
+                }
+                left -= 1;
+                left > 0
+            });
+        }
+    }
+
+    fn execute_locked(&mut self, writers: &[usize]) {
+        /// What a connection had before the lock was taken.
+        struct Before {
+            slot: usize,
+            replies: usize,
+            commands: usize,
+        }
+        let server = self.server.clone();
+        let mut ran: Vec<Before> = Vec::with_capacity(writers.len());
+        let mut parked = Vec::new();
+        mailbox::hold();
+        let result = {
+            let mut txn = server.store.write();
+            let mut batch = Batch::new(&mut txn, clock::unix_ms());
+            let (started, now) = (Instant::now(), batch.now());
+            let mut commands = 0;
+            for &slot in writers {
+                let Some(connection) = &mut self.connections[slot] else { continue };
+                let mut before = Before { slot, replies: connection.out.len(), commands: 0 };
+                while commands < COMMANDS && !connection.killed() && connection.runnable_now(&server) {
+                    let waiting = connection.step(&server, Access::Write(&mut batch), now);
+                    batch.next_command();
+                    commands += 1;
+                    before.commands += 1;
+                    if let Some(waiting) = waiting {
+                        let client = waiting.session.id;
+                        connection.deadline = waiting.block.until;
+                        connection.info.blocked.store(true, Ordering::Relaxed);
+                        if let Some(until) = connection.deadline {
+                            self.deadlines.insert((until, client));
+                        }
+                        server.parked.park(&server.shared, waiting, None);
+                        parked.push(slot);
+                    }
+                    blocking::serve_ready(&server, &mut batch);
+                    batch.next_command();
+                    if connection.info.handing_over.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let long = batch.store().frame().payload.len() > EFFECTS;
+                    if long || (commands.is_multiple_of(16) && started.elapsed() > HOLD) {
+                        commands = COMMANDS;
+                    }
+                }
+                ran.push(before);
+                if commands >= COMMANDS {
+                    break;
+                }
+            }
+            server.stats.commits.fetch_add(1, Ordering::Relaxed);
+            batch.store().commit().map_err(|error| error.to_string())
+        };
+        let result = result.and_then(|end| sync(&server, end));
+        if let Err(why) = result {
+            log::warn!("Writes are refused: {why}");
+            let error = format!("MISCONF Errors writing to the log: {why}");
+            for before in ran {
+                let Some(connection) = &mut self.connections[before.slot] else { continue };
+                connection.out.truncate(before.replies);
+                for _ in 0..before.commands {
+                    connection.out.error(error.as_bytes());
+                }
+            }
+        }
+        mailbox::release();
+    }
+}
+
+/// With `appendfsync always`, waits until the commit is durable.
+fn sync(server: &Server, end: Offset) -> Result<(), String> {
+    if server.sync_always() { server.store.sync_to(end).map_err(|error| error.to_string()) } else { Ok(()) }
+}

@@ -1,0 +1,228 @@
+//! What a connection has received: the bytes, and the requests understood so far.
+//!
+//! Invariants: the first `filled` bytes of the buffer have come from the socket; ranges point into them; requests stand in the order
+//! of arrival and own consecutive ranges, behind which stand those of the request that is still coming in.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::ops::Range;
+
+use ardb_commands::table::{Command, Table};
+use ardb_commands::{CmdError, dispatch};
+use ardb_resp::request::{Limits, Parser, Progress, ProtocolError};
+
+use super::stream::Stream;
+
+/// What one read asks for at most.
+const READ: usize = 64 << 10;
+/// Buffers of up to this size are kept for the next use.
+const KEEP: usize = 128 << 10;
+
+/// A whole request.
+pub struct Request {
+    /// Its first range.
+    first: usize,
+    /// Its arguments.
+    count: usize,
+    /// Which command it names, or what is wrong with it.
+    pub command: Result<&'static Command, CmdError>,
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// There may be more.
+    More,
+    /// Nothing more for now.
+    Drained,
+    /// The client will send nothing more.
+    End,
+}
+
+/// The receiving half of a connection.
+#[derive(Default)]
+pub struct Input {
+    buf: Vec<u8>,
+    filled: usize,
+    parser: Parser,
+    ranges: Vec<Range<usize>>,
+    requests: VecDeque<Request>,
+    /// Ranges of requests that have been executed, at the front of `ranges`.
+    done: usize,
+    /// The length from which the unfinished request can go on.
+    wanted: usize,
+    error: Option<ProtocolError>,
+}
+
+impl Input {
+    /// Reads once. `spare` is a buffer to begin with, if there is one.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn receive(&mut self, stream: &mut Stream, spare: &mut Vec<Vec<u8>>) -> io::Result<Received> {
+        if self.buf.is_empty() {
+            self.buf = spare.pop().unwrap_or_else(|| vec![0; READ]);
+        }
+        if self.requests.is_empty() {
+            self.compact();
+        }
+        // A long argument is read straight to its place, but memory only ever doubles what has really come.
+        let room = READ.min(self.buf.len().max(READ) / 2);
+        if self.buf.len() - self.filled < room {
+            let target = self.wanted.clamp(self.filled + room, (self.filled * 2).max(self.filled + READ));
+            self.buf.resize(target, 0);
+        }
+        let space = &mut self.buf[self.filled..];
+        let asked = space.len();
+        loop {
+            return match stream.read(space) {
+                Ok(0) => Ok(Received::End),
+                Ok(n) => {
+                    self.filled += n;
+                    Ok(if n < asked { Received::Drained } else { Received::More })
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Drained),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// Understands what has come. A malformed request stands at the end as an error, and nothing is understood after it.
+    pub fn parse(&mut self, table: &Table, limits: Limits) {
+        while self.error.is_none() {
+            let first = self.ranges.len() - self.unfinished();
+            match self.parser.parse(&mut self.buf[..self.filled], &mut self.ranges, limits) {
+                Ok(Progress::Request { args: count }) => {
+                    let buf = &self.buf;
+                    let command = with_args(buf, &self.ranges[first..], |args| dispatch::resolve(table, args));
+                    self.requests.push_back(Request { first, count, command });
+                }
+                Ok(Progress::Empty) => {}
+                Ok(Progress::Incomplete { wanted }) => {
+                    self.wanted = wanted;
+                    return;
+                }
+                Err(error) => {
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Ranges of the request that is still coming in.
+    fn unfinished(&self) -> usize {
+        let owned = self.requests.back().map_or(self.done, |last| last.first + last.count);
+        self.ranges.len() - owned
+    }
+
+    /// The next request.
+    #[must_use]
+    pub fn next(&self) -> Option<&Request> {
+        self.requests.front()
+    }
+
+    /// Requests that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The requests that wait, with their arguments.
+    pub fn each(&self, mut visit: impl FnMut(&Request, &[&[u8]]) -> bool) {
+        for request in &self.requests {
+            let ranges = &self.ranges[request.first..request.first + request.count];
+            if !with_args(&self.buf, ranges, |args| visit(request, args)) {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next request and calls `run` with its arguments.
+    pub fn take<R>(&mut self, run: impl FnOnce(&Result<&'static Command, CmdError>, &[&[u8]]) -> R) -> Option<R> {
+        let request = self.requests.pop_front()?;
+        let end = request.first + request.count;
+        let result = with_args(&self.buf, &self.ranges[request.first..end], |args| run(&request.command, args));
+        self.done = end;
+        Some(result)
+    }
+
+    /// The error that ended the requests, once those before it are executed.
+    #[must_use]
+    pub fn error(&self) -> Option<ProtocolError> {
+        if self.requests.is_empty() { self.error } else { None }
+    }
+
+    /// Bytes held that are not executed yet.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        let start = match self.requests.front() {
+            Some(request) => self.ranges.get(request.first).map_or(0, |range| range.start),
+            None => self.start_of_unfinished(),
+        };
+        self.filled - start.min(self.filled)
+    }
+
+    /// Bytes of the buffer that are free.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.buf.len() - self.filled
+    }
+
+    fn start_of_unfinished(&self) -> usize {
+        let first = self.ranges.len() - self.unfinished();
+        self.ranges.get(first).map_or(self.parser.position(), |range| range.start)
+    }
+
+    /// Drops what has been executed.
+    fn compact(&mut self) {
+        debug_assert!(self.requests.is_empty());
+        let start = self.start_of_unfinished();
+        self.ranges.drain(..self.done);
+        self.done = 0;
+        if start > 0 {
+            self.buf.copy_within(start..self.filled, 0);
+            self.filled -= start;
+            self.parser.rebase(start, &mut self.ranges);
+            self.wanted = self.wanted.saturating_sub(start);
+        }
+    }
+
+    /// Gives the buffer back when everything has been executed, so that an idle connection holds none.
+    pub fn release(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if !self.requests.is_empty() {
+            return;
+        }
+        self.compact();
+        if self.filled == 0 && !self.parser.is_partial() {
+            let buf = std::mem::take(&mut self.buf);
+            if buf.len() <= KEEP && spare.len() < 64 && !buf.is_empty() {
+                spare.push(buf);
+            }
+            self.ranges.shrink_to(64);
+        }
+    }
+
+    /// The bytes that belong to no executed request, for whoever takes the connection over.
+    #[must_use]
+    pub fn into_unread(mut self) -> Vec<u8> {
+        let unread = self.pending_bytes();
+        self.buf.truncate(self.filled);
+        self.buf.split_off(self.filled - unread)
+    }
+}
+
+/// Calls `run` with the slices of `buf` that `ranges` name. Few arguments cost no allocation.
+fn with_args<R>(buf: &[u8], ranges: &[Range<usize>], run: impl FnOnce(&[&[u8]]) -> R) -> R {
+    const FEW: usize = 12;
+    if ranges.len() <= FEW {
+        let mut args: [&[u8]; FEW] = [&[]; FEW];
+        for (arg, range) in args.iter_mut().zip(ranges) {
+            *arg = &buf[range.clone()];
+        }
+        run(&args[..ranges.len()])
+    } else {
+        let args: Vec<&[u8]> = ranges.iter().map(|range| &buf[range.clone()]).collect();
+        run(&args)
+    }
+}

@@ -1,0 +1,134 @@
+//! Messages from other threads to the connections of one network thread.
+//!
+//! Invariants: posting never blocks and never does I/O beyond waking the thread. Messages of one sender arrive in the order of
+//! posting. What is posted inside a write transaction is held back by [`hold`] until [`release`], so that nobody hears of a
+//! change before it is visible.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ardb_commands::Session;
+use ardb_commands::shared::Mailbox;
+use mio::Waker;
+use parking_lot::Mutex;
+
+use super::stream::Stream;
+use crate::clients::ClientInfo;
+
+/// What a network thread is told.
+pub enum Message {
+    /// A new connection is yours.
+    Accepted(Stream, Arc<ClientInfo>),
+    /// Bytes for a client that none of its commands asked for.
+    Deliver(u64, Arc<[u8]>),
+    /// A blocked client has its reply.
+    Resume(Box<Resumed>),
+    /// Close the connection of a client.
+    Kill(u64),
+    /// Look at all connections again: a pause is over, or a limit has changed.
+    LookAgain,
+    /// Flush what can be flushed, close everything, end.
+    Stop,
+}
+
+/// A client that waited, on its way back to its thread.
+pub struct Resumed {
+    /// The client's state.
+    pub session: Session,
+    /// The reply to its blocking command.
+    pub reply: Vec<u8>,
+}
+
+/// The inbox of one network thread.
+pub struct ThreadBox {
+    index: usize,
+    queue: Mutex<Vec<Message>>,
+    waker: Waker,
+    /// The thread is about to sleep, or sleeps, and has not been woken yet.
+    asleep: AtomicBool,
+}
+
+type Held = Vec<(Arc<ThreadBox>, Message)>;
+
+thread_local! {
+    /// What this thread has posted since [`hold`].
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread's posts wait for [`release`].
+pub fn hold() {
+    HELD.with_borrow_mut(|held| {
+        held.get_or_insert_default();
+    });
+}
+
+/// Sends what has been held back.
+pub fn release() {
+    let held = HELD.with_borrow_mut(Option::take);
+    for (to, message) in held.into_iter().flatten() {
+        to.push(message);
+    }
+}
+
+impl ThreadBox {
+    /// The inbox of the thread `index`, which is woken by `waker`.
+    #[must_use]
+    pub fn new(index: usize, waker: Waker) -> ThreadBox {
+        ThreadBox { index, queue: Mutex::new(Vec::new()), waker, asleep: AtomicBool::new(false) }
+    }
+
+    /// The thread's number.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Sends a message, after the transaction if this thread is in one.
+    pub fn post(self: &Arc<Self>, message: Message) {
+        let now = HELD.with_borrow_mut(|held| match held {
+            Some(list) => {
+                list.push((self.clone(), message));
+                None
+            }
+            None => Some(message),
+        });
+        if let Some(message) = now {
+            self.push(message);
+        }
+    }
+
+    fn push(&self, message: Message) {
+        self.queue.lock().push(message);
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // The only failure is a full counter, and then the thread is awake.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Takes all messages, in order, leaving the buffer `into`'s old one.
+    pub fn take(&self, into: &mut Vec<Message>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut *self.queue.lock(), into);
+    }
+
+    /// Says that the thread is going to sleep. Returns whether it may: not if messages wait.
+    pub fn going_to_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        self.queue.lock().is_empty()
+    }
+
+    /// Says that the thread is awake.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A [`ThreadBox`] as commands see it.
+pub struct ThreadMailbox(pub Arc<ThreadBox>);
+
+impl Mailbox for ThreadMailbox {
+    fn deliver(&self, client: u64, bytes: Arc<[u8]>) {
+        self.0.post(Message::Deliver(client, bytes));
+    }
+}

@@ -1,0 +1,458 @@
+//! The loop of one network thread: wait, receive, execute ([`super::burst`]), send.
+//!
+//! The sockets are registered once, edge-triggered, for reading and writing. A connection that may have more to read than was read, or that has
+//! requests left over, stands in `work` and is looked at again without waiting.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ardb_commands::shared::Mailbox;
+use ardb_commands::{Session, cmd};
+use ardb_resp::request::Limits;
+use ardb_store::Reader;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::connection::Connection;
+use super::handover::Detached;
+use super::input::Received;
+use super::listen::Listeners;
+use super::mailbox::{Message, ThreadBox, ThreadMailbox};
+use super::stream::Stream;
+use crate::blocking::{self, Release};
+use crate::clients::ClientInfo;
+use crate::clock;
+use crate::server::Server;
+
+/// The token that wakes the thread.
+const WAKER: Token = Token(usize::MAX);
+/// Tokens of listeners count down from here.
+pub(super) const LISTENERS: usize = usize::MAX - 1;
+/// How often idle clients and limits are looked at, ms.
+const ROUND: i64 = 100;
+/// Reads of one connection before the others get their turn.
+const READS: usize = 4;
+
+/// One network thread.
+pub struct Worker {
+    pub(super) server: Arc<Server>,
+    pub(super) reader: Reader,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
+    /// Connections to look at in this round.
+    pub(super) work: Vec<usize>,
+    poll: Poll,
+    inbox: Arc<ThreadBox>,
+    mailbox: Arc<dyn Mailbox>,
+    listeners: Option<Listeners>,
+    free: Vec<usize>,
+    by_id: HashMap<u64, usize>,
+    /// When clients stop waiting, with their ids.
+    pub(super) deadlines: BTreeSet<(i64, u64)>,
+    spare: Vec<Vec<u8>>,
+    messages: Vec<Message>,
+    next_round: i64,
+    stopping: bool,
+}
+
+impl Worker {
+    /// A thread's state. The first thread gets the listeners.
+    ///
+    /// # Errors
+    /// The system has no more file descriptors.
+    pub fn prepare(index: usize) -> io::Result<(Poll, Arc<ThreadBox>)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok((poll, Arc::new(ThreadBox::new(index, waker))))
+    }
+
+    /// Around a poll and an inbox from [`Worker::prepare`].
+    #[must_use]
+    pub fn new(server: Arc<Server>, poll: Poll, inbox: Arc<ThreadBox>, listeners: Option<Listeners>) -> Worker {
+        let reader = server.store.reader();
+        Worker {
+            reader,
+            connections: Vec::new(),
+            work: Vec::new(),
+            poll,
+            mailbox: Arc::new(ThreadMailbox(inbox.clone())),
+            inbox,
+            listeners,
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            spare: Vec::new(),
+            messages: Vec::new(),
+            next_round: 0,
+            stopping: false,
+            server,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The system's poll failed, which it does only when the process is broken.
+    pub fn run(mut self) -> io::Result<()> {
+        if let Some(listeners) = &mut self.listeners {
+            listeners.register(self.poll.registry())?;
+        }
+        let mut events = Events::with_capacity(1024);
+        while !self.stopping {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            self.inbox.awake();
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    Token(token) if self.listeners.as_ref().is_some_and(|l| token > LISTENERS - l.count()) => {
+                        self.accept(LISTENERS - token);
+                    }
+                    Token(slot) => {
+                        if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) {
+                            connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                            // A client that waits sends nothing, so its end must be looked for.
+                            if event.is_read_closed() && connection.session.is_none() {
+                                connection.ended = true;
+                            }
+                            self.queue(slot);
+                        }
+                    }
+                }
+            }
+            self.take_messages();
+            self.look_at_clock();
+            self.round();
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// How long the thread may sleep.
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.work.is_empty() || !self.inbox.going_to_sleep() {
+            return Some(Duration::ZERO);
+        }
+        let mut until = self.next_round;
+        if let Some((first, _)) = self.deadlines.first() {
+            until = until.min(*first);
+        }
+        Some(Duration::from_millis((until - clock::unix_ms()).clamp(0, ROUND) as u64))
+    }
+
+    /// Puts a connection on the list of those to look at.
+    pub(super) fn queue(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.work.push(slot);
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        let Some(listeners) = &mut self.listeners else { return };
+        let server = self.server.clone();
+        listeners.accept(listener, &server, &mut |stream, info| {
+            if let Some(thread) = server.threads().get(info.thread) {
+                thread.post(Message::Accepted(stream, info));
+            }
+        });
+    }
+
+    fn take_messages(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.inbox.take(&mut messages);
+        for message in messages.drain(..) {
+            match message {
+                Message::Accepted(stream, info) => self.open(stream, info),
+                Message::Deliver(client, bytes) => {
+                    if let Some(&slot) = self.by_id.get(&client)
+                        && let Some(connection) = &mut self.connections[slot]
+                    {
+                        connection.out.raw(&bytes);
+                        self.queue(slot);
+                    }
+                }
+                Message::Resume(resumed) => {
+                    let id = resumed.session.id;
+                    match self.by_id.get(&id).copied() {
+                        None => {
+                            let mut session = resumed.session;
+                            forget(&self.server, &mut session);
+                        }
+                        Some(slot) => {
+                            if let Some(connection) = &mut self.connections[slot] {
+                                if let Some(deadline) = connection.deadline.take() {
+                                    self.deadlines.remove(&(deadline, id));
+                                }
+                                connection.info.blocked.store(false, Ordering::Relaxed);
+                                connection.out.raw(&resumed.reply);
+                                connection.session = Some(resumed.session);
+                            }
+                            self.queue(slot);
+                        }
+                    }
+                }
+                Message::Kill(client) => {
+                    if let Some(&slot) = self.by_id.get(&client) {
+                        self.queue(slot);
+                    }
+                }
+                Message::LookAgain => (0..self.connections.len()).for_each(|slot| self.queue(slot)),
+                Message::Stop => self.stopping = true,
+            }
+        }
+        self.messages = messages;
+    }
+
+    fn open(&mut self, mut stream: Stream, info: Arc<ClientInfo>) {
+        let slot = self.free.pop().unwrap_or(self.connections.len());
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(slot), interests) {
+            log::warn!("Cannot watch a new connection: {error}");
+            self.server.clients.remove(info.id);
+            if slot < self.connections.len() {
+                self.free.push(slot);
+            }
+            return;
+        }
+        info.fd.store(i64::from(stream.fd()), Ordering::Relaxed);
+        let session = Session::new(info.id, self.mailbox.clone());
+        self.by_id.insert(info.id, slot);
+        let connection = Some(Box::new(Connection::new(stream, info, session)));
+        if slot == self.connections.len() {
+            self.connections.push(connection);
+        } else {
+            self.connections[slot] = connection;
+        }
+        self.queue(slot);
+    }
+
+    /// Timeouts of waiting clients, and once a round those of idle ones.
+    fn look_at_clock(&mut self) {
+        if self.deadlines.is_empty() && self.next_round == i64::MAX {
+            return;
+        }
+        let now = clock::unix_ms();
+        while let Some(&(deadline, client)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(&slot) = self.by_id.get(&client)
+                && let Some(connection) = &mut self.connections[slot]
+            {
+                connection.deadline = None;
+            }
+            blocking::release(&self.server, client, Release::Timeout);
+        }
+        if now < self.next_round {
+            return;
+        }
+        self.next_round = now + ROUND;
+        let idle = self.server.config.int("timeout") * 1000;
+        let limits = *self.server.output_limits.read();
+        let pause_over = {
+            let until = self.server.pause.until.load(Ordering::Relaxed);
+            until != 0 && now >= until
+        };
+        for slot in 0..self.connections.len() {
+            let Some(connection) = &mut self.connections[slot] else { continue };
+            let silent = now - connection.info.active.load(Ordering::Relaxed);
+            let listens = connection.session.as_ref().is_none_or(Session::in_pubsub);
+            if idle > 0 && silent > idle && !listens {
+                log::debug!("Closing idle client");
+                connection.info.killed.store(true, Ordering::Relaxed);
+                self.queue(slot);
+            } else if connection.over_limit(&limits, now) {
+                self.shed_reader(slot);
+            } else if pause_over && connection.input.next().is_some() {
+                self.queue(slot);
+            }
+        }
+        self.spare.truncate(16);
+    }
+
+    /// Closes a client that does not read its replies.
+    fn shed_reader(&mut self, slot: usize) {
+        if let Some(connection) = &self.connections[slot] {
+            log::warn!(
+                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                connection.info.line(clock::unix_ms())
+            );
+            self.server.stats.output_kills.fetch_add(1, Ordering::Relaxed);
+            connection.info.killed.store(true, Ordering::Relaxed);
+            self.queue(slot);
+        }
+    }
+
+    /// One round over the connections that have something to do.
+    fn round(&mut self) {
+        if self.work.is_empty() {
+            return;
+        }
+        let slots = std::mem::take(&mut self.work);
+        let now = clock::unix_ms();
+        for &slot in &slots {
+            if let Some(connection) = &mut self.connections[slot] {
+                connection.queued = false;
+            }
+            self.receive(slot, now);
+        }
+        self.execute(&slots);
+        let limits = *self.server.output_limits.read();
+        for slot in slots {
+            self.settle(slot, now, &limits);
+        }
+    }
+
+    /// Reads what has come, and understands it.
+    fn receive(&mut self, slot: usize, now: i64) {
+        let Some(connection) = &mut self.connections[slot] else { return };
+        for _ in 0..READS {
+            if !connection.wants_input() || connection.killed() {
+                break;
+            }
+            let before = connection.input.pending_bytes();
+            match connection.input.receive(&mut connection.stream, &mut self.spare) {
+                Ok(Received::End) => connection.ended = true,
+                Ok(received) => {
+                    connection.readable = received == Received::More;
+                    let bytes = connection.input.pending_bytes() - before;
+                    self.server.stats.input.fetch_add(bytes as u64, Ordering::Relaxed);
+                    connection.info.active.store(now, Ordering::Relaxed);
+                    self.server.stats.reads.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    log::debug!("Reading from client: {error}");
+                    connection.info.killed.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+            let gates = &self.server.shared.gates;
+            let limits = Limits {
+                max_bulk: self.server.shared.settings.max_bulk.load(Ordering::Relaxed),
+                authenticated: !gates.needs_auth.load(Ordering::Relaxed)
+                    || connection.session.as_ref().is_some_and(|session| session.authenticated),
+            };
+            connection.input.parse(&self.server.shared.table, limits);
+            if connection.input.next().is_some() {
+                break;
+            }
+        }
+        let limit = self.server.query_limit();
+        if connection.input.pending_bytes() as u64 > limit {
+            log::warn!(
+                "Closing client that reached max query buffer length: {}",
+                connection.info.line(clock::unix_ms())
+            );
+            self.server.stats.input_kills.fetch_add(1, Ordering::Relaxed);
+            connection.info.killed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// After the execution: sends replies, and decides whether the connection goes on.
+    fn settle(&mut self, slot: usize, now: i64, limits: &[crate::config::OutputLimit; 3]) {
+        let Some(connection) = &mut self.connections[slot] else { return };
+        if let Some(error) = connection.input.error()
+            && !connection.closing
+            && connection.session.is_some()
+        {
+            log::debug!("{error} from client: {}", connection.info.line(now));
+            connection.out.error(format!("ERR {error}").as_bytes());
+            connection.closing = true;
+        }
+        connection.publish();
+        if connection.over_limit(limits, now) {
+            self.shed_reader(slot);
+            self.close(slot);
+            return;
+        }
+        let unsent = connection.unsent();
+        let flushed = match connection.flush() {
+            Ok(flushed) => flushed,
+            Err(error) => {
+                log::debug!("Error writing to client: {error}");
+                self.close(slot);
+                return;
+            }
+        };
+        if unsent > 0 {
+            self.server.stats.writes.fetch_add(1, Ordering::Relaxed);
+            self.server.stats.output.fetch_add((unsent - connection.unsent()) as u64, Ordering::Relaxed);
+        }
+        let waits = connection.session.is_none();
+        let idle = connection.input.next().is_none() || (waits && connection.ended);
+        if connection.killed() || (connection.closing && flushed) || (connection.ended && idle && (flushed || waits)) {
+            self.close(slot);
+            return;
+        }
+        if connection.info.handing_over.load(Ordering::Acquire) && connection.session.is_some() {
+            self.hand_over(slot);
+            return;
+        }
+        connection.input.release(&mut self.spare);
+        if connection.wants_input() || connection.runnable_now(&self.server) {
+            self.queue(slot);
+        }
+    }
+
+    fn detach(&mut self, slot: usize) -> Option<Box<Connection>> {
+        let mut connection = self.connections[slot].take()?;
+        self.free.push(slot);
+        self.by_id.remove(&connection.info.id);
+        if let Some(deadline) = connection.deadline.take() {
+            self.deadlines.remove(&(deadline, connection.info.id));
+        }
+        // It fails only for a socket that is not registered.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        Some(connection)
+    }
+
+    fn close(&mut self, slot: usize) {
+        let Some(mut connection) = self.detach(slot) else { return };
+        let id = connection.info.id;
+        connection.info.killed.store(true, Ordering::Relaxed);
+        if let Some(waiting) = self.server.parked.take(&self.server.shared, id) {
+            connection.session = Some(waiting.session);
+        }
+        if let Some(session) = &mut connection.session {
+            forget(&self.server, session);
+        }
+        self.server.clients.remove(id);
+    }
+
+    fn hand_over(&mut self, slot: usize) {
+        let Some(mut connection) = self.detach(slot) else { return };
+        let taker = connection.info.handover.lock().take();
+        let unsent = connection.take_unsent();
+        let Connection { stream, info, session, input, .. } = *connection;
+        match (taker, session) {
+            (Some(take), Some(session)) => {
+                take(Detached { stream, session, info, unread: input.into_unread(), unsent })
+            }
+            _ => self.server.clients.remove(info.id),
+        }
+    }
+
+    /// Sends what can be sent at once, and closes everything.
+    fn end(&mut self) {
+        for slot in 0..self.connections.len() {
+            if let Some(connection) = &mut self.connections[slot] {
+                let _ = connection.flush();
+            }
+            self.close(slot);
+        }
+    }
+}
+
+/// Undoes what a client has registered with others.
+pub fn forget(server: &Server, session: &mut Session) {
+    cmd::pubsub::leave(session, &server.shared);
+    cmd::multi::unwatch_all(session, &server.shared);
+}

@@ -1,0 +1,219 @@
+//! Executing commands that are in the log already: those of the master's stream, and those that a start replays.
+//!
+//! Invariants: nothing is logged, nothing expires by the clock, nothing is refused for its origin; the time stands still during a frame, and is the
+//! same when the frame is replayed. A command that is unknown or fails means that these data are not those that the stream was
+//! made from: it is an error with a name, and never passed over.
+
+use std::sync::Arc;
+
+use ardb_base::id::{Offset, UnixMs};
+use ardb_base::number::parse_u64;
+use ardb_commands::effects::Effects;
+use ardb_commands::{Access, CmdError, Command, Ctx, Origin, Session, dispatch};
+use ardb_engine::Rows;
+use ardb_repl::stream::Batch as Units;
+use ardb_resp::{Protocol, Reply};
+use ardb_store::{Reader, WriteTxn};
+use ardb_types::At;
+
+use crate::blocking;
+use crate::server::Server;
+use crate::txn::Batch;
+
+/// A command of the stream could not be executed. Nothing of its unit may be committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// No such command here.
+    #[error("the command '{name}' at offset {at} of the stream is not known here")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Offset of its first byte.
+        at: Offset,
+    },
+    /// A script that the master believes to be here.
+    #[error("the script that is called at offset {at} of the stream is not here")]
+    NoScript {
+        /// Offset of its first byte.
+        at: Offset,
+    },
+    /// It failed here, and cannot have failed on the master.
+    #[error("the command '{name}' at offset {at} of the stream failed: {reply}")]
+    Failed {
+        /// Its name.
+        name: String,
+        /// Offset of its first byte.
+        at: Offset,
+        /// The error.
+        reply: String,
+    },
+}
+
+/// What the names mean that do not go through the table.
+enum Special {
+    /// The units are transactions already.
+    Nothing,
+    Select,
+    Replconf,
+}
+
+fn special(name: &[u8]) -> Option<Special> {
+    // The longest of them has eight letters.
+    let mut lower = [0u8; 8];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"multi" | b"exec" | b"ping" => Some(Special::Nothing),
+        b"select" => Some(Special::Select),
+        b"replconf" => Some(Special::Replconf),
+        _ => None,
+    }
+}
+
+/// Executes units of a stream.
+pub struct Applier {
+    session: Session,
+    reply: Reply,
+    /// Commands executed.
+    pub commands: u64,
+    /// The master has asked how far we are.
+    pub asked: bool,
+}
+
+impl Default for Applier {
+    fn default() -> Applier {
+        Applier { session: blocking::nobody(), reply: Reply::new(Protocol::Resp2), commands: 0, asked: false }
+    }
+}
+
+impl Applier {
+    /// Executes the units at `now` (ms since 1970), which begin at offset `first`. The transaction's frame tells and keeps the database that the stream
+    /// has selected; its payload is left to the caller.
+    ///
+    /// # Errors
+    /// The offset of the unit that failed, counted from `first`, and why. What was executed must be taken back.
+    pub fn apply(
+        &mut self,
+        server: &Arc<Server>,
+        txn: &mut WriteTxn<'_>,
+        units: &Units<'_>,
+        first: Offset,
+        now: UnixMs,
+    ) -> Result<(), (usize, ApplyError)> {
+        self.session.db = txn.frame().db.unwrap_or(0);
+        let mut batch = Batch::new(txn, now);
+        let mut unit = 0;
+        let mut next_is_new = true;
+        units.each(|args, start, closes| {
+            if std::mem::replace(&mut next_is_new, closes) {
+                unit = start;
+            }
+            self.one(server, &mut batch, args, first.advance(start)).map_err(|error| (unit, error))
+        })?;
+        batch.store().frame().db = Some(self.session.db);
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        server: &Arc<Server>,
+        batch: &mut Batch<'_, '_>,
+        args: &[&[u8]],
+        at: Offset,
+    ) -> Result<(), ApplyError> {
+        let name = args.first().copied().unwrap_or_default();
+        let named = || String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+        let failed = |reply: String| ApplyError::Failed { name: named(), at, reply };
+        match special(name) {
+            Some(Special::Nothing) => return Ok(()),
+            Some(Special::Select) => {
+                let databases = u64::from(server.shared.settings.databases);
+                let db = args.get(1).and_then(|text| parse_u64(text)).filter(|db| *db < databases);
+                let Some(db) = db else {
+                    let text = args.get(1).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+                    return Err(failed(format!("database {text} is not configured here: raise 'databases'")));
+                };
+                self.session.db = db as u32;
+                return Ok(());
+            }
+            Some(Special::Replconf) => {
+                self.asked |= args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+                return Ok(());
+            }
+            None => {}
+        }
+        if server.shared.table.find(name).is_none() {
+            return Err(ApplyError::Unknown { name: named(), at });
+        }
+        let command = dispatch::resolve(&server.shared.table, args).map_err(|error| failed(text_of(&error)))?;
+        self.reply.truncate(0);
+        let now = batch.now();
+        let mut ctx = Ctx {
+            rows: Access::Write(&mut *batch),
+            out: &mut self.reply,
+            session: &mut self.session,
+            shared: &server.shared,
+            host: &**server,
+            origin: Origin::Stream,
+            now,
+            effects: Effects::default(),
+            dirty: 0,
+            depth: 0,
+            in_script: false,
+        };
+        dispatch::execute(&mut ctx, command, args);
+        batch.next_command();
+        self.commands += 1;
+        self.judge(command, at, failed)
+    }
+
+    /// Whether the reply is one that the master can have had too.
+    fn judge(
+        &self,
+        command: &Command,
+        at: Offset,
+        failed: impl FnOnce(String) -> ApplyError,
+    ) -> Result<(), ApplyError> {
+        let [b'-', text @ ..] = self.reply.bytes() else { return Ok(()) };
+        let text = String::from_utf8_lossy(text).trim_end().to_owned();
+        if matches!(command.name, "eval" | "evalsha") {
+            if text.starts_with("NOSCRIPT") {
+                return Err(ApplyError::NoScript { at });
+            }
+            // A script that writes and then fails keeps what it wrote, on the master as here.
+            log::warn!("The script at offset {at} of the stream ended with an error, as it will have on the master: {text}");
+            return Ok(());
+        }
+        Err(failed(text))
+    }
+}
+
+fn text_of(error: &CmdError) -> String {
+    String::from_utf8_lossy(&error.reply_bytes()).into_owned()
+}
+
+/// Brings the rows of the keys that the units name into memory, before the lock is taken. `db` is the database that is selected at their beginning.
+pub fn read_ahead(server: &Server, reader: &mut Reader, units: &Units<'_>, db: u32) {
+    let view = reader.begin();
+    let mut db = db;
+    // It never fails: what cannot be read here will be reported by the command itself.
+    let _ = units.each(|args, _, _| {
+        let Some(&name) = args.first() else { return Ok(()) };
+        match special(name) {
+            Some(Special::Select) => {
+                let named = args.get(1).and_then(|text| parse_u64(text)).and_then(|n| u32::try_from(n).ok());
+                db = named.unwrap_or(db);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(command) = server.shared.table.find(name) {
+                    command.keys.each(args, |index| {
+                        let _ = view.get(At::new(&view, db, args[index], UnixMs::MIN).row());
+                    });
+                }
+            }
+        }
+        Ok::<(), ()>(())
+    });
+}

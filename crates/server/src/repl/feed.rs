@@ -1,0 +1,556 @@
+//! One replica of ours: a thread that answers its SYNC or PSYNC, sends the dump if it needs one, and then the log.
+//!
+//! The stream goes out straight from the mapped log, as slowly as the replica takes it, so a slow one costs no memory. A replica that still has to
+//! catch up after a dump holds the log, so that its next attempt does not begin from nothing again; one that is online does not, and is let go
+//! when the log has left it behind.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ardb_base::id::Offset;
+use ardb_log::{Pin, ReadError, Reader, Slice, WakerHandle};
+use ardb_repl::master::{self, Ask, Decision, Held, Peer, Profile, State};
+use ardb_repl::stream::{Splitter, StreamError};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::dump::{self, Dump, Progress};
+use super::status::{PeerView, monotonic_ms};
+use crate::clients::Class;
+use crate::net::handover::Detached;
+use crate::net::stream::Stream;
+use crate::server::Server;
+use crate::start::random_bytes;
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+/// The longest wait before the clock and the orders of others are looked at.
+const ROUND: Duration = Duration::from_millis(100);
+/// Bytes that one write takes.
+const CHUNK: usize = 128 << 10;
+/// Frames shorter than this are gathered into one write.
+const SMALL: usize = 16 << 10;
+/// What a replica may say in one command.
+const WORDS: usize = 64 << 10;
+/// How long the end of the server waits for bytes to be sent.
+const LAST: u64 = 2000;
+
+/// What the replica asked for.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// SYNC.
+    Sync,
+    /// PSYNC with its two arguments.
+    Psync(Vec<u8>, i64),
+}
+
+/// Why the link ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Overdue(master::Drop),
+    #[error("it was told to reconnect, or killed")]
+    Dismissed,
+    #[error("it sent what makes no sense: {0}")]
+    Words(#[from] StreamError),
+    #[error("{0}")]
+    Log(#[from] ReadError),
+    #[error("the dump failed: {0}")]
+    Dump(String),
+    #[error("refused: {0}")]
+    Refused(&'static str),
+    #[error("it wanted the RDB only")]
+    RdbOnly,
+    #[error("the server ends")]
+    Stopping,
+}
+
+struct Feed<'a> {
+    server: &'a Arc<Server>,
+    stream: Stream,
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    input: Splitter,
+    peer: Peer,
+    view: Arc<PeerView>,
+    info: Arc<crate::clients::ClientInfo>,
+    readable: bool,
+    writable: bool,
+    /// When the server's end was noticed, or 0.
+    ending: u64,
+}
+
+/// Takes a connection over whose client asked for the stream. Called on its network thread.
+pub fn take_over(server: Arc<Server>, detached: Detached, asked: Asked, profile: Profile) {
+    let id = detached.info.id;
+    let owner = server.clone();
+    let spawned = std::thread::Builder::new().name("ardb-replica".into()).spawn(move || {
+        let info = detached.info.clone();
+        let address = shown(&info.addr, &profile);
+        let view = Arc::new(PeerView::new(id, address.clone(), profile));
+        view.show(State::WaitDump, Offset(0), monotonic_ms());
+        info.set_class(Class::Replica);
+        server.replication.peers.lock().insert(id, view.clone());
+        match serve(&server, detached, &view, &asked) {
+            End::RdbOnly => log::info!("Replica {address} has the RDB that it asked for"),
+            end => log::warn!("Connection with replica {address} lost: {end}"),
+        }
+        server.replication.peers.lock().remove(&id);
+        server.clients.remove(id);
+        server.replication.waits.look(&server);
+    });
+    match spawned {
+        Ok(thread) => owner.replication.keep(thread),
+        Err(error) => {
+            log::warn!("No thread for a replica: {error}");
+            owner.clients.remove(id);
+        }
+    }
+}
+
+/// The replica as Redis shows it: its address with the port that it listens on.
+fn shown(addr: &str, profile: &Profile) -> String {
+    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+    format!("{}:{}", profile.address.as_deref().unwrap_or(host), profile.port)
+}
+
+fn serve(server: &Arc<Server>, detached: Detached, view: &Arc<PeerView>, asked: &Asked) -> End {
+    let Detached { mut stream, info, unread, unsent, .. } = detached;
+    let prepare = |stream: &mut Stream| -> io::Result<(Poll, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        poll.registry().register(stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok((poll, waker))
+    };
+    let (poll, waker) = match prepare(&mut stream) {
+        Ok(prepared) => prepared,
+        Err(error) => return error.into(),
+    };
+    let old = matches!(asked, Asked::Sync);
+    view.old.store(old, Ordering::Relaxed);
+    let mut feed = Feed {
+        server,
+        stream,
+        poll,
+        events: Events::with_capacity(16),
+        waker,
+        input: Splitter::new(WORDS),
+        peer: Peer::waiting(old, monotonic_ms()),
+        view: view.clone(),
+        info,
+        readable: true,
+        writable: true,
+        ending: 0,
+    };
+    let result = feed.hear(&unread).and_then(|()| feed.write_all(&unsent)).and_then(|()| feed.run(asked));
+    match result {
+        Ok(never) => match never {},
+        Err(end) => {
+            if matches!(end, End::RdbOnly) {
+                feed.close_gently();
+            }
+            end
+        }
+    }
+}
+
+/// The stream has no end of its own.
+enum Never {}
+
+impl Feed<'_> {
+    fn run(&mut self, asked: &Asked) -> Result<Never, End> {
+        let name = self.view.address.clone();
+        let ask = match asked {
+            Asked::Sync => Ask::Sync,
+            Asked::Psync(id, offset) => Ask::Psync { id, offset: *offset },
+        };
+        let log = self.server.store.log().clone();
+        // Name and log must be of the same history; an install or a promotion may come in between.
+        let (decision, history, reader) = loop {
+            let (epoch, history) = (log.epoch(), self.server.store.history());
+            let held = Held {
+                id: history.id,
+                second: history.second,
+                second_until: history.second_until,
+                start: log.start(),
+                end: log.end(),
+            };
+            let decision = master::decide(ask, &held);
+            let reader = match decision {
+                Decision::Continue(from) => log.reader(from).ok(),
+                Decision::Full(_) => None,
+            };
+            if log.epoch() == epoch && self.server.store.history() == history {
+                break (decision, history, reader);
+            }
+        };
+        let counts = &self.server.replication;
+        match (decision, reader) {
+            (Decision::Continue(from), Some(reader)) => {
+                counts.partial_ok.fetch_add(1, Ordering::Relaxed);
+                log::info!(
+                    "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog starting from offset {}.",
+                    log.end().since(from),
+                    from.0 + 1
+                );
+                let answer = match self.view.profile.psync2 {
+                    true => format!("+CONTINUE {}\r\n", history.id),
+                    false => "+CONTINUE\r\n".to_owned(),
+                };
+                self.write_all(answer.as_bytes())?;
+                self.peer = Peer::going_on(from, monotonic_ms());
+                self.show();
+                self.stream_log(reader, None)
+            }
+            (decision, _) => {
+                if let (Ask::Psync { id, .. }, Decision::Full(why)) = (ask, decision)
+                    && id != b"?"
+                {
+                    counts.partial_err.fetch_add(1, Ordering::Relaxed);
+                    log::info!("Partial resynchronization not accepted for {name}: {why} (it asked for {}:{})",
+                        String::from_utf8_lossy(id), match ask { Ask::Psync { offset, .. } => offset, Ask::Sync => -1 });
+                }
+                let gates = &self.server.shared.gates;
+                if gates.is_replica.load(Ordering::SeqCst) && !counts.link_is_up() {
+                    self.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n")?;
+                    return Err(End::Refused("our own master is not there"));
+                }
+                counts.sync_full.fetch_add(1, Ordering::Relaxed);
+                log::info!("Full resync requested by replica {name}");
+                self.full()
+            }
+        }
+    }
+
+    fn full(&mut self) -> Result<Never, End> {
+        if self.view.profile.eof && self.server.config.flag("repl-diskless-sync") {
+            self.full_streamed()
+        } else {
+            self.full_spooled()
+        }
+    }
+
+    fn announce(&mut self, point: &dump::Point) -> Result<(), End> {
+        if point.needs_aux() && !self.view.profile.psync2 {
+            self.write_all(b"-ERR this replica cannot be told which database the stream has selected, try again later\r\n")?;
+            return Err(End::Refused("it cannot be told which database the stream has selected"));
+        }
+        if !self.peer.is_old() {
+            self.write_all(format!("+FULLRESYNC {} {}\r\n", point.id, point.offset).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the RDB to the socket as it is made.
+    fn full_streamed(&mut self) -> Result<Never, End> {
+        let started = monotonic_ms();
+        let (mut snapshot, point) = dump::snapshot(self.server).map_err(End::Dump)?;
+        let pin = snapshot.take_pin();
+        self.announce(&point)?;
+        let mut random = [0; 20];
+        random_bytes(&mut random);
+        let mark = *ardb_base::id::ReplId::from_random(random).as_bytes();
+        self.write_all(&[b"$EOF:", &mark[..], b"\r\n"].concat())?;
+        self.peer.dump_begins(monotonic_ms());
+        self.show();
+        let server = self.server;
+        let mut out = Out { feed: self, end: None };
+        let written = dump::write(server, &snapshot, &point, &mut out, || true);
+        let end = out.end.take();
+        drop(snapshot);
+        let keys = match (written, end) {
+            (_, Some(end)) => return Err(end),
+            (Err(why), None) => return Err(End::Dump(why)),
+            (Ok(keys), None) => keys,
+        };
+        self.write_all(&mark)?;
+        log::info!("Streamed {keys} keys to replica {}, in {} ms", self.view.address, monotonic_ms() - started);
+        self.dump_is_sent(true, point.offset, pin, None)
+    }
+
+    /// Sends a file, whose length comes first.
+    fn full_spooled(&mut self) -> Result<Never, End> {
+        let shared = dump::join(self.server)?;
+        let mut announced = false;
+        let (point, file, length) = loop {
+            let progress = shared.progress();
+            if let (Progress::Writing(point) | Progress::Done(point, ..), false) = (&progress, announced) {
+                self.announce(point)?;
+                announced = true;
+            }
+            match progress {
+                Progress::Done(point, file, length) => break (point, file, length),
+                Progress::Failed(why) => return Err(End::Dump(why)),
+                Progress::Preparing | Progress::Writing(_) => {}
+            }
+            self.pump(Duration::from_millis(20), false)?;
+            // Before the answer to its PSYNC an old replica takes an empty line for the answer.
+            if (announced || self.peer.is_old()) && self.peer.wants_sign(monotonic_ms()) {
+                self.write_all(b"\n")?;
+            }
+        };
+        self.peer.dump_begins(monotonic_ms());
+        self.show();
+        self.write_all(format!("${length}\r\n").as_bytes())?;
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        while at < length {
+            let part = buffer.len().min((length - at) as usize);
+            // Replicas share the file, so none of them may move its position.
+            file.read_exact_at(&mut buffer[..part], at)?;
+            self.write_all(&buffer[..part])?;
+            at += part as u64;
+        }
+        log::info!("Sent {length} bytes of RDB to replica {}", self.view.address);
+        self.dump_is_sent(false, point.offset, None, Some(shared))
+    }
+
+    /// The stream follows. `pin` or `dump` hold the log until the replica has caught up.
+    fn dump_is_sent(
+        &mut self,
+        marked: bool,
+        offset: Offset,
+        pin: Option<Pin>,
+        dump: Option<Arc<Dump>>,
+    ) -> Result<Never, End> {
+        if self.view.profile.rdb_only {
+            return Err(End::RdbOnly);
+        }
+        self.peer.dump_sent(marked, monotonic_ms());
+        self.show();
+        while !self.peer.takes_stream() {
+            self.pump(ROUND, false)?;
+        }
+        log::info!("Synchronization with replica {} succeeded", self.view.address);
+        let reader = self.server.store.log().reader(offset)?;
+        self.stream_log(reader, Some((pin, dump)))
+    }
+
+    fn stream_log(&mut self, mut reader: Reader, mut hold: Option<(Option<Pin>, Option<Arc<Dump>>)>) -> Result<Never, End> {
+        let waker = self.waker.clone();
+        let handle: WakerHandle = self.server.store.log().register_waker(Arc::new(move || {
+            // The only failure is a full counter, and then the thread is awake.
+            let _ = waker.wake();
+        }));
+        let mut out = Pending::default();
+        loop {
+            if out.is_empty() {
+                out.gather(&mut reader)?;
+            }
+            if out.is_empty() {
+                hold = None;
+                if self.ending > 0 {
+                    return Err(End::Stopping);
+                }
+                let wait = if handle.arm(reader.offset()) { ROUND } else { Duration::ZERO };
+                self.pump(wait, false)?;
+                continue;
+            }
+            if let Some((Some(pin), _)) = &mut hold {
+                pin.advance(reader.offset());
+            }
+            let sent = self.write(out.bytes())?;
+            out.advance(sent);
+            // Acknowledgements must be heard however much there is to send.
+            self.pump(if sent == 0 { ROUND } else { Duration::ZERO }, sent == 0)?;
+        }
+    }
+
+    fn show(&self) {
+        let now = monotonic_ms();
+        self.view.show(self.peer.state(), self.peer.acknowledged(), now.saturating_sub(self.peer.lag(now)));
+    }
+
+    /// Waits at most so long for something to happen, and hears what the replica says. `blocked` says that bytes wait for it.
+    fn pump(&mut self, wait: Duration, blocked: bool) -> Result<(), End> {
+        let ready = self.readable || (blocked && self.writable);
+        let wait = if ready { Duration::ZERO } else { wait };
+        if let Err(error) = self.poll.poll(&mut self.events, Some(wait))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error.into());
+        }
+        for event in &self.events {
+            if event.token() == SOCKET {
+                self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+            }
+        }
+        let now = monotonic_ms();
+        let replication = &self.server.replication;
+        if self.info.killed.load(Ordering::Relaxed) || self.view.dismissed.load(Ordering::SeqCst) {
+            return Err(End::Dismissed);
+        }
+        if replication.stopping.load(Ordering::SeqCst) {
+            if self.ending == 0 {
+                self.ending = now;
+            }
+            if !self.peer.takes_stream() || now - self.ending > LAST {
+                return Err(End::Stopping);
+            }
+        }
+        while self.readable {
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(End::Closed),
+                Ok(n) => self.hear(&buffer[..n])?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let timeout = self.server.config.int("repl-timeout").max(1) as u64 * 1000;
+        match self.peer.overdue(timeout, blocked, now) {
+            Some(why) => Err(End::Overdue(why)),
+            None => Ok(()),
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.info.active.store(crate::clock::unix_ms(), Ordering::Relaxed);
+        self.input.push(bytes)?;
+        let now = monotonic_ms();
+        let mut heard = false;
+        while let Some(units) = self.input.batch(usize::MAX) {
+            let peer = &mut self.peer;
+            // It has no way to fail: what is not understood is not for us.
+            let _ = units.each(|args, _, _| {
+                if let Some(offset) = master::acknowledgement(args) {
+                    peer.acknowledge(offset, now);
+                    heard = true;
+                }
+                Ok::<(), ()>(())
+            });
+            let length = units.bytes().len();
+            self.input.consume(length);
+        }
+        if heard {
+            self.show();
+            self.server.replication.waits.look(self.server);
+        }
+        Ok(())
+    }
+
+    /// Sends what the socket takes now.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, End> {
+        match self.stream.write(bytes) {
+            Ok(n) => {
+                self.peer.sent(monotonic_ms());
+                self.server.stats.output.fetch_add(n as u64, Ordering::Relaxed);
+                Ok(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), End> {
+        while !bytes.is_empty() {
+            let sent = self.write(bytes)?;
+            bytes = &bytes[sent..];
+            if sent == 0 {
+                self.pump(ROUND, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the other side read everything before the socket goes.
+    fn close_gently(&mut self) {
+        let socket = match &self.stream {
+            Stream::Tcp(tcp) => rustix::net::shutdown(tcp, rustix::net::Shutdown::Write),
+            Stream::Unix(unix) => rustix::net::shutdown(unix, rustix::net::Shutdown::Write),
+        };
+        let until = monotonic_ms() + LAST;
+        while socket.is_ok() && monotonic_ms() < until && self.pump(ROUND, false).is_ok() {}
+    }
+}
+
+/// The socket as the RDB writer sees it. It keeps the reason of a failure, which an I/O error could not carry.
+struct Out<'f, 'a> {
+    feed: &'f mut Feed<'a>,
+    end: Option<End>,
+}
+
+impl Write for Out<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self.feed.write_all(buf).and_then(|()| self.feed.pump(Duration::ZERO, false)) {
+            Ok(()) => Ok(buf.len()),
+            Err(end) => {
+                let shown = io::Error::other(end.to_string());
+                self.end = Some(end);
+                Err(shown)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes of the log on their way: a slice of the map, or small frames put together.
+#[derive(Default)]
+struct Pending {
+    gathered: Vec<u8>,
+    /// After what was gathered.
+    slice: Option<Slice>,
+    sent: usize,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.slice.is_none()
+    }
+
+    fn gather(&mut self, reader: &mut Reader) -> Result<(), ReadError> {
+        while self.gathered.len() < CHUNK {
+            match reader.next_slice(CHUNK) {
+                Ok(Some(slice)) if slice.len() < SMALL => self.gathered.extend_from_slice(&slice),
+                Ok(Some(slice)) => {
+                    self.slice = Some(slice);
+                    break;
+                }
+                Ok(None) => break,
+                // What came before it is good, and goes first.
+                Err(_) if !self.gathered.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.slice {
+            Some(slice) if self.gathered.is_empty() => &slice[self.sent..],
+            _ => &self.gathered[self.sent..],
+        }
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.sent += sent;
+        if !self.bytes().is_empty() {
+            return;
+        }
+        self.sent = 0;
+        if self.gathered.is_empty() {
+            self.slice = None;
+        } else {
+            self.gathered.clear();
+        }
+    }
+}

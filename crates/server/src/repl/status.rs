@@ -1,0 +1,228 @@
+//! What the server keeps of both sides of replication, for INFO, ROLE, WAIT and the gates.
+//!
+//! Locks here are held for moments and never across I/O, with one exception: [`Replication::switch`] is held while the history changes
+//! (an install, a promotion), so that only one of them happens at a time. It is taken before the writer lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use ardb_base::id::Offset;
+use ardb_repl::Ms;
+use ardb_repl::master::{Profile, State};
+use parking_lot::Mutex;
+
+use super::dump::Dump;
+use super::wait::Waits;
+
+/// Milliseconds of a clock that does not go back.
+#[must_use]
+pub fn monotonic_ms() -> Ms {
+    static START: OnceLock<Instant> = OnceLock::new();
+    // Counted from 1, so that 0 can mean never.
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// Whom we follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Upstream {
+    /// Its form in the state file and in the configuration.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{} {}", self.host, self.port)
+    }
+
+    /// The inverse of [`Upstream::text`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Upstream> {
+        let (host, port) = text.trim().rsplit_once(' ')?;
+        let host = host.trim();
+        (!host.is_empty()).then_some(Upstream { host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+/// Where the link to the master is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It will be tried.
+    #[default]
+    Waiting,
+    /// The connection is being made.
+    Connecting,
+    /// Connected, the handshake goes on.
+    Handshake,
+    /// Everything is being received.
+    Syncing,
+    /// The stream flows.
+    Up,
+    /// The stream cannot be applied; only a new REPLICAOF or a restart makes another attempt.
+    Stopped,
+}
+
+/// What others may know of the link to the master.
+#[derive(Debug, Default)]
+pub struct LinkView {
+    /// Where it is.
+    pub phase: Phase,
+    /// When the master last sent anything, or 0.
+    pub heard: Ms,
+    /// Since when it is not up.
+    pub down_since: Ms,
+    /// Length of the RDB that is coming, if it is known.
+    pub sync_total: Option<u64>,
+    /// Bytes of it received.
+    pub sync_read: u64,
+    /// When the last of them came.
+    pub sync_heard: Ms,
+    /// Offset up to which the stream was received.
+    pub received: Offset,
+    /// Why the last attempt ended.
+    pub error: Option<String>,
+    /// The socket, to end a wait on it.
+    pub socket: Option<TcpStream>,
+}
+
+/// One of our replicas as others see it.
+#[derive(Debug)]
+pub struct PeerView {
+    /// The client's number.
+    pub id: u64,
+    /// Its address.
+    pub address: String,
+    /// What it said of itself.
+    pub profile: Profile,
+    /// It asked by SYNC.
+    pub old: AtomicBool,
+    /// The stream was cut off from it: let it go.
+    pub dismissed: AtomicBool,
+    state: AtomicU8,
+    acknowledged: AtomicU64,
+    heard: AtomicU64,
+}
+
+const STATES: [State; 4] = [State::WaitDump, State::SendDump, State::WaitAck, State::Online];
+
+impl PeerView {
+    /// A replica that has just asked.
+    #[must_use]
+    pub fn new(id: u64, address: String, profile: Profile) -> PeerView {
+        PeerView {
+            id,
+            address,
+            profile,
+            old: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+            state: AtomicU8::new(0),
+            acknowledged: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        STATES[usize::from(self.state.load(Ordering::SeqCst)).min(3)]
+    }
+
+    /// What it acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> Offset {
+        Offset(self.acknowledged.load(Ordering::SeqCst))
+    }
+
+    /// Seconds since it last acknowledged anything.
+    #[must_use]
+    pub fn lag(&self, now: Ms) -> u64 {
+        now.saturating_sub(self.heard.load(Ordering::Relaxed)) / 1000
+    }
+
+    /// Shows others where it is.
+    pub fn show(&self, state: State, acknowledged: Offset, heard: Ms) {
+        let number = STATES.iter().position(|s| *s == state).unwrap_or(0) as u8;
+        self.heard.store(heard, Ordering::Relaxed);
+        self.acknowledged.store(acknowledged.0, Ordering::SeqCst);
+        self.state.store(number, Ordering::SeqCst);
+    }
+}
+
+/// Both sides of replication.
+#[derive(Default)]
+pub struct Replication {
+    /// Held while the history changes.
+    pub switch: Mutex<()>,
+    /// Counts changes of the upstream. A link of an earlier number must not touch the data.
+    pub turn: AtomicU64,
+    /// Whom we follow.
+    pub upstream: Mutex<Option<Upstream>>,
+    /// The link to it.
+    pub link: Mutex<LinkView>,
+    /// Our replicas by client number.
+    pub peers: Mutex<BTreeMap<u64, Arc<PeerView>>>,
+    /// What clients said of themselves that have not asked yet.
+    pub profiles: Mutex<HashMap<u64, Profile>>,
+    /// Clients in WAIT.
+    pub waits: Waits,
+    /// The dump to a file that is being made, if there is one.
+    pub dump: Mutex<Weak<Dump>>,
+    /// Full syncs begun.
+    pub sync_full: AtomicU64,
+    /// Replicas that could go on.
+    pub partial_ok: AtomicU64,
+    /// Replicas that wanted to go on and could not.
+    pub partial_err: AtomicU64,
+    /// The server ends.
+    pub stopping: AtomicBool,
+    /// Threads to wait for at the end.
+    pub threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Replication {
+    /// Whether this is a replica.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        self.upstream.lock().is_some()
+    }
+
+    /// Whether the stream of the master flows.
+    #[must_use]
+    pub fn link_is_up(&self) -> bool {
+        self.link.lock().phase == Phase::Up
+    }
+
+    /// Whether a link that began in this turn is still the one.
+    #[must_use]
+    pub fn is_current(&self, turn: u64) -> bool {
+        self.turn.load(Ordering::SeqCst) == turn && !self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Our replicas.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Arc<PeerView>> {
+        self.peers.lock().values().cloned().collect()
+    }
+
+    /// Lets go of all replicas, so that they ask again and learn the history's new name.
+    pub fn dismiss_peers(&self, why: &str) {
+        for peer in self.peers() {
+            log::info!("Disconnecting the replica {}: {why}", peer.address);
+            peer.dismissed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Keeps a thread's handle, and lets go of those that have ended.
+    pub fn keep(&self, thread: JoinHandle<()>) {
+        let mut threads = self.threads.lock();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    }
+}

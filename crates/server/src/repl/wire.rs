@@ -1,0 +1,167 @@
+//! A blocking socket to the master with the state machine that understands it: the one place that reads and writes there.
+//!
+//! Invariant: a read waits for [`SLICE`] at most before the clock, and whether the link is still wanted, are looked at.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use ardb_repl::replica::{Event, LinkError, Replica, Step};
+use rustix::net::sockopt;
+
+use super::status::{Replication, Upstream, monotonic_ms};
+
+/// What one read takes at most, and what is held of the wire.
+const BUFFER: usize = 256 << 10;
+/// How long one read waits.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The protocol.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The socket.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The master closed the connection.
+    #[error("the master closed the connection in state '{0}'")]
+    Closed(&'static str),
+    /// The link is not wanted any more.
+    #[error("the link is no longer wanted")]
+    Cancelled,
+}
+
+/// The wire of one link.
+pub struct Wire<'s> {
+    stream: TcpStream,
+    /// The protocol.
+    pub replica: Replica,
+    buf: Vec<u8>,
+    /// First byte not yet consumed.
+    at: usize,
+    filled: usize,
+    replication: &'s Replication,
+    turn: u64,
+}
+
+/// Connects to the master.
+///
+/// # Errors
+/// The name has no address, or none of them answers in time.
+pub fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (upstream.host.as_str(), upstream.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => {
+                // A free port that we call from may be the one that we call: nobody listens there but ourselves.
+                if stream.local_addr()? == stream.peer_addr()? {
+                    last = io::Error::new(io::ErrorKind::ConnectionRefused, "connected to itself");
+                    continue;
+                }
+                stream.set_nodelay(true)?;
+                sockopt::set_socket_keepalive(&stream, true)?;
+                stream.set_read_timeout(Some(SLICE))?;
+                stream.set_write_timeout(Some(timeout))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl<'s> Wire<'s> {
+    /// Around a fresh connection.
+    #[must_use]
+    pub fn new(stream: TcpStream, replica: Replica, replication: &'s Replication, turn: u64) -> Wire<'s> {
+        Wire { stream, replica, buf: vec![0; BUFFER], at: 0, filled: 0, replication, turn }
+    }
+
+    /// Whether the link is still wanted.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self) -> Result<(), WireError> {
+        if self.replication.is_current(self.turn) { Ok(()) } else { Err(WireError::Cancelled) }
+    }
+
+    /// Sends what the protocol has to say.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send(&mut self) -> Result<(), WireError> {
+        let out = self.replica.take_output();
+        self.stream.write_all(&out).map_err(|error| WireError::Io { doing: "writing to the master", error })
+    }
+
+    /// What the bytes at hand mean. The bytes of an event are those that [`Wire::bytes`] gives for its range, until the next call.
+    ///
+    /// # Errors
+    /// The link must be given up.
+    pub fn step(&mut self) -> Result<Step, WireError> {
+        let now = monotonic_ms();
+        let step = self.replica.receive(&self.buf[self.at..self.filled], now)?;
+        self.at += step.consumed;
+        Ok(step)
+    }
+
+    /// The bytes of a range in the event of a step that consumed `consumed`.
+    #[must_use]
+    pub fn bytes(&self, range: std::ops::Range<usize>, consumed: usize) -> &[u8] {
+        let base = self.at - consumed;
+        &self.buf[base + range.start..base + range.end]
+    }
+
+    /// Waits a little for more bytes. Gives false if none came; the protocol has been told of the time.
+    ///
+    /// # Errors
+    /// The link must be given up.
+    pub fn more(&mut self) -> Result<bool, WireError> {
+        self.check()?;
+        self.replica.tick(monotonic_ms())?;
+        self.send()?;
+        if self.at > 0 {
+            // What is left is little: a line, or the beginning of a mark.
+            self.buf.copy_within(self.at..self.filled, 0);
+            self.filled -= self.at;
+            self.at = 0;
+        }
+        if self.filled == self.buf.len() {
+            return Ok(true);
+        }
+        match self.stream.read(&mut self.buf[self.filled..]) {
+            Ok(0) => Err(WireError::Closed(self.replica.state())),
+            Ok(n) => {
+                self.filled += n;
+                Ok(true)
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(false),
+                _ => Err(WireError::Io { doing: "reading from the master", error }),
+            },
+        }
+    }
+
+    /// The next event, whenever it comes, with the bytes that its step consumed.
+    ///
+    /// # Errors
+    /// The link must be given up.
+    pub fn next_event(&mut self) -> Result<(Event, usize), WireError> {
+        loop {
+            let step = self.step()?;
+            if let Some(event) = step.event {
+                return Ok((event, step.consumed));
+            }
+            if step.consumed == 0 {
+                self.more()?;
+            }
+        }
+    }
+}
