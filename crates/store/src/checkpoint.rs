@@ -59,7 +59,8 @@ impl Core {
     }
 
     /// A checkpoint of everything committed now, and the engine's snapshot of it. With `pin` the log is held from there on.
-    pub fn stand(&self, pin: bool) -> Result<Stand, CheckpointError> {
+    /// With `anew` the stream says its database once more from there on.
+    pub fn stand(&self, pin: bool, anew: bool) -> Result<Stand, CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
         let mut held = None;
         let result = self.run(&mut checkpointer, pin.then_some(&mut held));
@@ -101,6 +102,9 @@ impl Core {
         debug_assert!(writer.undo.is_empty(), "a transaction is committed or taken back when it lets go of the lock");
         if let (Some(pin), Some(log)) = (pin, &self.log) {
             *pin = Some(log.pin(writer.offset)?);
+        }
+        if anew {
+            (writer.frame.db, writer.frame_db) = (None, None);
         }
         let position = Position {
             epoch: self.log.as_ref().map_or(checkpointer.position.epoch, ardb_log::Log::epoch),

@@ -164,7 +164,7 @@ impl Store {
         // All of its rows and the position are durable in the new engine after this.
         loader.core().checkpoint()?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
-        let stand = loader.core().stand(false)?;
+        let stand = loader.core().stand(false, false)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");
 
         let mut txn = WriteTxn::new(&self.shared.core);

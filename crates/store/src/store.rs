@@ -147,7 +147,8 @@ impl Store {
         &self.shared.recovery
     }
 
-    /// Brings everything committed by now into the engine.
+    /// Brings everything committed by now into the engine. Not to be called by a thread that holds a [`WriteTxn`], nor are the other calls that
+    /// wait for a checkpoint or change the history.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         self.shared.core.checkpoint()?;
         self.trim_log();
@@ -163,7 +164,14 @@ impl Store {
     /// The data at the end of the log, with a hold on the log from there on. Writers wait only while a table is exchanged; the caller
     /// waits until the checkpoint is in the engine.
     pub fn snapshot_at_checkpoint(&self) -> Result<StoreSnapshot, CheckpointError> {
-        let stand = self.shared.core.stand(true)?;
+        let stand = self.shared.core.stand(true, false)?;
+        Ok(StoreSnapshot::new(stand, self.shared.options.databases))
+    }
+
+    /// As [`Store::snapshot_at_checkpoint`], for a replica that knows nothing of the stream before. With `anew` the next effect selects its database
+    /// again, so that the replica learns it; not to be used where the log is another server's stream.
+    pub fn snapshot_for_replica(&self, anew: bool) -> Result<StoreSnapshot, CheckpointError> {
+        let stand = self.shared.core.stand(true, anew)?;
         Ok(StoreSnapshot::new(stand, self.shared.options.databases))
     }
 

@@ -202,7 +202,12 @@ impl Table {
     #[inline]
     pub fn get(&self, key: &RowKey<'_>, snapshot: u64) -> Lookup {
         let place = Place::of(key);
-        let map = self.shards[Table::shard_of(place)].read();
+        let shard = Table::shard_of(place);
+        // What a reader may see was put before the commit that it stands at, and so was the bit. Most shards are empty when most rows are clean.
+        if self.filled[shard / 64].load(Relaxed) & (1 << (shard % 64)) == 0 {
+            return Lookup::Missing;
+        }
+        let map = self.shards[shard].read();
         let cell = match map.get(&place) {
             Some(Slot::One(tail, cell)) if **tail == *key.tail => cell,
             Some(Slot::Many(tails)) => match tails.get(key.tail) {

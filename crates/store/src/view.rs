@@ -205,3 +205,71 @@ impl Publication {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::readers::Readers;
+    use ardb_engine::Engine;
+
+    fn publication() -> Publication {
+        let catalog = Catalog::empty(1);
+        let view = View {
+            active: Arc::new(Table::new(1)),
+            frozen: None,
+            cache: Arc::new(RowCache::new(0, 1)),
+            engine: ardb_engine_memory::MemoryEngine::new().snapshot(),
+            number: 1,
+            keyspaces: Arc::new([KeyspaceId(1)]),
+            counts: Arc::new(Counts::new(&catalog, 1)),
+            from_seq: 1,
+            generation: Generation(1),
+        };
+        Publication::new(view, 1)
+    }
+
+    #[test]
+    fn a_reader_of_a_flush_waits_for_its_commit() {
+        let publication = publication();
+        let readers = Readers::default();
+        let slot = readers.register();
+        publication.change(|view| {
+            view.keyspaces = Arc::new([KeyspaceId(2)]);
+            view.from_seq = 2;
+        });
+        std::thread::scope(|scope| {
+            let (send, receive) = mpsc::channel();
+            let (publication, slot) = (&publication, &slot);
+            scope.spawn(move || {
+                let mut cached = None;
+                let seq = publication.read_point(slot, &mut cached);
+                send.send((seq, cached.map(|(_, view)| view.keyspaces[0]))).unwrap();
+            });
+            assert!(receive.recv_timeout(Duration::from_millis(50)).is_err(), "half of a transaction");
+            publication.commit(2);
+            assert_eq!(receive.recv(), Ok((2, Some(KeyspaceId(2)))));
+        });
+        let mut active = Vec::new();
+        readers.gather(&mut active);
+        assert_eq!((active, readers.oldest()), (vec![2], 2));
+    }
+
+    #[test]
+    fn a_view_is_taken_from_idle_readers_only() {
+        let publication = publication();
+        let readers = Readers::default();
+        let slot = readers.register();
+        let mut cached = slot.view.lock();
+        publication.read_point(&slot, &mut cached);
+        let old = publication.change(|view| view.number += 1);
+        readers.drop_idle_views(publication.version());
+        assert_eq!(Arc::strong_count(&old), 2, "it is reading");
+        drop(cached);
+        readers.drop_idle_views(publication.version());
+        assert_eq!(Arc::strong_count(&old), 1);
+    }
+}

@@ -323,6 +323,8 @@ pub struct World {
     pub memory: MemoryBudget,
     pub background: bool,
     pub segment_bytes: usize,
+    /// Stands before the disk, if a test wants to choose what fails.
+    pub in_front: Option<Arc<dyn Disk>>,
 }
 
 impl World {
@@ -337,6 +339,7 @@ impl World {
             memory: MemoryBudget { changed: 1 << 20, rows: 1 << 20, engine: 0 },
             background: false,
             segment_bytes: 8192,
+            in_front: None,
         }
     }
 
@@ -345,7 +348,7 @@ impl World {
         let ids = self.ids.clone();
         StoreOptions {
             dir: PathBuf::from("/data"),
-            disk: Arc::new(self.disk.clone()),
+            disk: self.in_front.clone().unwrap_or_else(|| Arc::new(self.disk.clone())),
             engines: self.engines.clone(),
             databases: DATABASES,
             memory: self.memory,

@@ -1,6 +1,10 @@
 //! Full syncs: a generation is loaded and made current, or given up, at every moment at which a process or a machine may die.
 
-use ardb_base::disk::Disk;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use ardb_base::disk::{DirEntry, DirLock, Disk, DiskError, DiskErrorKind, RegionWriter, SimDisk};
 use ardb_base::id::{Offset, ReplId};
 use ardb_base::random::Random;
 use ardb_engine::Direction;
@@ -37,7 +41,7 @@ fn load(store: &Store, random: &mut Random) -> Option<(ardb_store::GenerationLoa
 }
 
 fn generations(world: &World) -> usize {
-    let entries = world.disk.list(std::path::Path::new("/data")).expect("the directory is there");
+    let entries = world.disk.list(Path::new("/data")).expect("the directory is there");
     entries.iter().filter(|entry| entry.name.starts_with("gen-")).count()
 }
 
@@ -160,4 +164,94 @@ fn death_at_every_step_of_an_install() {
         }
     }
     assert!(installed.iter().all(|&n| n > 0 && n < 60), "both outcomes were met: {installed:?}");
+}
+
+/// A disk on which writes and syncs of the state file fail as planned; what was written stays.
+#[derive(Debug)]
+struct StateFails {
+    disk: SimDisk,
+    /// Which of the next calls for the state file go well; all that come after do.
+    plan: Mutex<VecDeque<bool>>,
+}
+
+impl StateFails {
+    fn pass(&self, path: &Path) -> Result<(), DiskError> {
+        match path.ends_with("state").then(|| self.plan.lock().expect("no panic in here").pop_front()) {
+            Some(Some(false)) => Err(DiskError::new("write", path, DiskErrorKind::Other, "ordered")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk for StateFails {
+    fn create_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        self.disk.create_dir_all(dir)
+    }
+    fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
+        self.disk.read(path)
+    }
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        self.disk.write_file(path, bytes)
+    }
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.pass(path)?;
+        self.disk.write_at(path, offset, bytes)
+    }
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.sync_file(path)?;
+        self.pass(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        self.disk.list(dir)
+    }
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove(path)
+    }
+    fn remove_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        self.disk.remove_dir_all(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        self.disk.sync_dir(dir)
+    }
+    fn free_space(&self, path: &Path) -> Result<u64, DiskError> {
+        self.disk.free_space(path)
+    }
+    fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>, DiskError> {
+        self.disk.lock(path)
+    }
+    fn create_region(&self, path: &Path, len: usize) -> Result<RegionWriter, DiskError> {
+        self.disk.create_region(path, len)
+    }
+    fn open_region(&self, path: &Path) -> Result<RegionWriter, DiskError> {
+        self.disk.open_region(path)
+    }
+}
+
+/// The state was written, but nobody knows: if the old one can be written over it, the old generation counts; if not, the disk decides.
+#[test]
+fn a_state_that_may_have_been_written_is_left_to_the_next_start() {
+    for again in [false, true] {
+        let mut world = World::new();
+        let front = Arc::new(StateFails { disk: world.disk.clone(), plan: Mutex::default() });
+        world.in_front = Some(front.clone());
+        let (store, _) = world.open();
+        commit(&store, &[Op::Set(0, 1, 1)]);
+        let mut old = empty_model();
+        Op::Set(0, 1, 1).apply_to_model(&mut old);
+        let (loader, new) = load(&store, &mut Random::new(5)).expect("no faults");
+        // The write of the new state arrives and its sync fails; then the old one is written over it, or that fails, too.
+        front.plan.lock().expect("no panic in there").extend([true, false].into_iter().chain(again.then_some(false)));
+        assert!(store.install(loader, point(), None).is_err());
+        assert_eq!(dump(&store.reader().begin(), Direction::Forward).expect("no faults"), old);
+        drop(store);
+        world.disk.kill();
+        let (store, recovery) = world.open();
+        let found = dump(&store.write(), Direction::Forward).expect("no faults");
+        let want = if again { (new, POINT) } else { (old, Offset(0)) };
+        assert_eq!((found, recovery.log_start), want);
+        assert_eq!(generations(&world), 1);
+    }
 }

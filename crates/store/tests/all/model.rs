@@ -1,7 +1,7 @@
 //! One thread against the model: batches, rollbacks, readers at old points, checkpoints, ticks and restarts in any order.
 
 use ardb_base::random::Random;
-use ardb_engine::{Direction, Rows};
+use ardb_engine::{Direction, RowKey, Rows, RowsMut, Space};
 use ardb_store::{ReadTxn, Reader};
 
 use crate::harness::*;
@@ -220,4 +220,32 @@ fn a_big_flush_is_deleted_in_steps_whatever_happens_between() {
         check(&store.write(), &model);
         nothing_leaks_in(store, &world, &model);
     }
+}
+
+#[test]
+fn what_an_old_reader_fetches_is_not_kept_for_new_ones() {
+    let mut world = World::new();
+    // Large enough for the small row in its shard, too small for the big one.
+    world.memory.rows = 256 * 800;
+    let (store, _) = world.open();
+    let key = RowKey::new(Space::Key, store.write().keyspace(0).0, 7, b"k");
+    let write = |value: &[u8]| {
+        let mut txn = store.write();
+        txn.put(key, value);
+        txn.frame().payload.push(b'x');
+        txn.commit().expect("no faults");
+    };
+    let read = |rows: &dyn Rows| rows.get(key).expect("no faults").map(|value| value.len());
+    write(b"small");
+    store.checkpoint().expect("no faults");
+    let (mut old, mut new) = (store.reader(), store.reader());
+    let before = old.begin();
+    write(&[b'b'; 400]);
+    store.checkpoint().expect("no faults");
+    assert_eq!(read(&before), Some(5));
+    assert_eq!(read(&new.begin()), Some(400), "not what the old reader fetched from its own snapshot");
+    assert_eq!(read(&store.write()), Some(400));
+    write(b"back");
+    store.checkpoint().expect("no faults");
+    assert_eq!((read(&before), read(&new.begin())), (Some(5), Some(4)));
 }

@@ -61,7 +61,7 @@ fn readers_see_points_in_time() {
             }));
             let mut random = Random::new(seed);
             let mut writes = 0u64;
-            for n in 0..12_000u64 {
+            for n in 0..8_000u64 {
                 let mut ops: Vec<Op> = Vec::new();
                 for _ in 0..random.below(4) {
                     let op = random_op(&mut random);
@@ -81,7 +81,7 @@ fn readers_see_points_in_time() {
             for reader in readers {
                 assert!(reader.join().expect("no reader failed") > 3);
             }
-            assert!(writes > 10_000);
+            assert!(writes > 7_000);
         });
         let stats = store.stats();
         assert!(stats.checkpoints > 3, "{stats:?}");
