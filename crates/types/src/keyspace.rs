@@ -178,3 +178,6 @@ fn with_expiry_key(at: &At<'_>, time: UnixMs, then: impl FnOnce(RowKey<'_>)) {
 pub fn expiry_order(time: UnixMs) -> u64 {
     ardb_engine::row::order_of_i64(time)
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,7 +202,7 @@ fn reply_expiry(ctx: &mut Ctx<'_>, key: &[u8], show: impl FnOnce(UnixMs) -> i64)
 
 /// Milliseconds as seconds, rounded to nearest.
 fn seconds(ms: i64) -> i64 {
-    ms.saturating_add(500) / 1000
+    ((i128::from(ms) + 500) / 1000) as i64
 }
 
 /// TTL key
