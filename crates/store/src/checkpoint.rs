@@ -53,7 +53,7 @@ impl Core {
     /// Brings all changes into the engine that were committed when it was called; the position alone, if only that changed.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
-        let result = self.run(&mut checkpointer, None).map(|_| ());
+        let result = self.run(&mut checkpointer, None, false).map(|_| ());
         self.note(&result);
         result
     }
@@ -63,7 +63,7 @@ impl Core {
     pub fn stand(&self, pin: bool, anew: bool) -> Result<Stand, CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
         let mut held = None;
-        let result = self.run(&mut checkpointer, pin.then_some(&mut held));
+        let result = self.run(&mut checkpointer, pin.then_some(&mut held), anew);
         self.note(&result);
         let catalog = result?;
         let snapshot = self.engine.read().snapshot();
@@ -81,10 +81,15 @@ impl Core {
         self.wanted.flagged.store(false, Ordering::Release);
     }
 
-    fn run(&self, checkpointer: &mut Checkpointer, pin: Option<&mut Option<Pin>>) -> Result<Catalog, CheckpointError> {
+    fn run(
+        &self,
+        checkpointer: &mut Checkpointer,
+        pin: Option<&mut Option<Pin>>,
+        anew: bool,
+    ) -> Result<Catalog, CheckpointError> {
         // One that failed before goes first.
         self.finish(checkpointer)?;
-        let catalog = self.freeze(checkpointer, pin)?;
+        let catalog = self.freeze(checkpointer, pin, anew)?;
         self.finish(checkpointer)?;
         Ok(catalog)
     }
@@ -94,6 +99,7 @@ impl Core {
         &self,
         checkpointer: &mut Checkpointer,
         pin: Option<&mut Option<Pin>>,
+        anew: bool,
     ) -> Result<Catalog, CheckpointError> {
         debug_assert!(checkpointer.frozen.is_none(), "the table that is frozen would be lost");
         // Made before the lock is taken; writers wait only for the exchange.

@@ -228,3 +228,56 @@ fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
     assert!(!recovery.engine_ahead);
     assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model);
 }
+
+#[test]
+fn a_replay_that_dies_in_the_middle_begins_again_where_the_engine_stands() {
+    for seed in seeds(30) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let world = World::new();
+        let (store, _) = world.open();
+        let mut model = empty_model();
+        for n in 0..60 {
+            let op = if n % 9 == 8 { Op::Flush(random.below(3) as u32) } else { random_op(&mut random) };
+            op.apply_to_model(&mut model);
+            commit(&store, &[op]);
+        }
+        let end = store.log().end();
+        drop(store);
+        world.disk.kill();
+        for _ in 0..3 {
+            let (store, recovery) = world.try_open().expect("no faults");
+            assert_eq!(recovery.log_end, end);
+            let mut left = random.below(40);
+            let mut ticks = random.clone();
+            let result = store.replay(
+                &mut |txn, frame| {
+                    for op in Op::decode_all(frame.payload) {
+                        op.apply(txn).map_err(|error| error.to_string())?;
+                    }
+                    left = left.checked_sub(1).ok_or("dies")?;
+                    Ok(())
+                },
+                &mut |_| {
+                    if ticks.one_in(3) {
+                        store.tick().expect("no faults");
+                    }
+                    if ticks.one_in(6) {
+                        store.checkpoint().expect("no faults");
+                    }
+                },
+            );
+            if result.is_err() {
+                let mut txn = store.write();
+                Op::Set(0, 1, 1).apply(&mut txn).expect("no faults");
+                txn.frame().payload.push(0);
+                assert!(txn.commit().is_err(), "no writes before the log is replayed");
+            }
+            drop(store);
+            world.disk.kill();
+        }
+        let (store, _) = world.open();
+        assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model);
+        commit(&store, &[Op::Set(0, 1, 1)]);
+    }
+}
