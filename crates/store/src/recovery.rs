@@ -253,7 +253,8 @@ fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, 
         // An earlier attempt got this far.
         return Ok(file);
     }
-    let data = options.disk.list(&options.dir)?.into_iter().any(|entry| entry.is_dir && entry.name.starts_with("gen-"));
+    let entries = options.disk.list(&options.dir)?;
+    let data = entries.iter().any(|entry| entry.is_dir && (entry.name.starts_with("gen-") || entry.name == "log"));
     if data {
         return Err(OpenError::NoState(options.dir.clone()));
     }

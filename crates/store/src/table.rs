@@ -27,6 +27,8 @@ const OTHER_SHARDS: usize = 1 << OTHER_BITS;
 const ROW_COST: usize = 112;
 /// Bytes a version costs: the counts of the shared value and what the allocator adds.
 const VALUE_COST: usize = 32;
+/// Bytes that a version costs besides when it is not the newest.
+const NODE_COST: i64 = 48;
 
 type Cell = Versions<Option<Value>>;
 type Map = BTreeMap<Place, Slot>;
@@ -282,7 +284,7 @@ impl Table {
             Undo::Created => delta -= self.remove_row(&mut map, shard, place, key.tail),
             Undo::Over => {
                 if let Some(gone) = cell_mut(&mut map, place, key.tail).and_then(Versions::pop) {
-                    delta -= value_cost(&gone);
+                    delta -= value_cost(&gone) + NODE_COST;
                 }
             }
             Undo::Replaced(value) => {
@@ -540,9 +542,9 @@ impl Table {
 
 fn push(cell: &mut Cell, seq: u64, value: Option<Value>, active: &[u64], delta: &mut i64) -> Undo {
     let mut freed = 0;
-    match cell.push(seq, value, active, |gone| freed += value_cost(gone)) {
+    match cell.push(seq, value, active, |gone| freed += value_cost(gone) + NODE_COST) {
         Pushed::Over => {
-            *delta -= freed;
+            *delta += NODE_COST - freed;
             Undo::Over
         }
         Pushed::Replaced(before) => {
@@ -568,8 +570,8 @@ fn value_cost(value: &Option<Value>) -> i64 {
 }
 
 fn cell_cost(cell: &Cell) -> i64 {
-    let mut cost = 0;
-    cell.each(|_, value| cost += value_cost(value));
+    let mut cost = -NODE_COST;
+    cell.each(|_, value| cost += value_cost(value) + NODE_COST);
     cost
 }
 

@@ -281,3 +281,24 @@ fn a_replay_that_dies_in_the_middle_begins_again_where_the_engine_stands() {
         commit(&store, &[Op::Set(0, 1, 1)]);
     }
 }
+
+#[test]
+fn data_without_a_state_are_not_touched() {
+    use ardb_base::disk::Disk;
+    let world = World::new();
+    let (store, _) = world.open();
+    commit(&store, &[Op::Set(0, 1, 1)]);
+    assert!(world.try_open().is_err(), "one process at a time");
+    drop(store);
+    world.disk.kill();
+    let state = std::path::Path::new("/data/state");
+    let bytes = world.disk.read(state).expect("no faults");
+    world.disk.remove(state).expect("no faults");
+    assert!(matches!(world.try_open(), Err(ardb_store::OpenError::NoState(_))));
+    world.disk.write_file(state, &vec![0; bytes.len()]).expect("no faults");
+    assert!(matches!(world.try_open(), Err(ardb_store::OpenError::State(_))));
+    world.disk.write_file(state, &bytes).expect("no faults");
+    let (store, recovery) = world.open();
+    assert_eq!(recovery.log_end, Offset(10));
+    assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults")[0].len(), 1);
+}
