@@ -7,6 +7,8 @@
 mod transfer;
 mod walk;
 
+use std::cell::Cell;
+
 use ardb_base::id::UnixMs;
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
@@ -100,7 +102,8 @@ pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>
     if keys != 0 || expiries != 0 {
         rows.count(at.db, keys, expiries);
     }
-    // A row is written once for every command that changes a value: small ones are built on the stack.
+    // A row is written once for every command that changes a value, so none of this allocates as a rule: small rows are built on the
+    // stack, others in a buffer that the thread keeps.
     let mut small = [0u8; 128];
     let len =
         3 + 8 * usize::from(header.expiry.is_some()) + 16 * usize::from(header.encoding == Encoding::Rows) + rest.len();
@@ -108,10 +111,22 @@ pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>
         encode_small(header, rest, &mut small);
         rows.put(at.row(), &small[..len]);
     } else {
-        let mut out = Vec::with_capacity(len);
+        let mut out = BUFFER.take();
         header.encode(rest, &mut out);
         rows.put(at.row(), &out);
+        out.clear();
+        if out.capacity() <= BUFFER_MAX {
+            BUFFER.set(out);
+        }
     }
+}
+
+/// The largest buffer that a thread keeps.
+const BUFFER_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Where rows too long for the stack are built; empty between two calls.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 fn encode_small(header: &Header, rest: &[u8], small: &mut [u8; 128]) {
@@ -167,9 +182,15 @@ pub fn set_expiry(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: &KeyRow,
 
 /// Calls `then` with the name of the entry of `at` in the expiry index for `time`.
 fn with_expiry_key(at: &At<'_>, time: UnixMs, then: impl FnOnce(RowKey<'_>)) {
-    let mut tail = Vec::with_capacity(8 + at.key.len());
-    tail.extend_from_slice(&at.keyspace.0.to_be_bytes());
-    tail.extend_from_slice(at.key);
+    let mut small = [0u8; 72];
+    let len = 8 + at.key.len();
+    if let Some(tail) = small.get_mut(..len) {
+        tail[..8].copy_from_slice(&at.keyspace.0.to_be_bytes());
+        tail[8..].copy_from_slice(at.key);
+        then(RowKey::new(Space::Expiry, 0, expiry_order(time), tail));
+        return;
+    }
+    let tail = [&at.keyspace.0.to_be_bytes(), at.key].concat();
     then(RowKey::new(Space::Expiry, 0, expiry_order(time), &tail));
 }
 
