@@ -248,4 +248,11 @@ fn what_an_old_reader_fetches_is_not_kept_for_new_ones() {
     write(b"back");
     store.checkpoint().expect("no faults");
     assert_eq!((read(&before), read(&new.begin())), (Some(5), Some(4)));
+    // What a new reader fetches is kept, the absence of a row as well.
+    let absent = RowKey { order: 8, ..key };
+    let hits = || store.stats().cache.hits;
+    assert_eq!(new.begin().get(absent).expect("no faults"), None);
+    let first = hits();
+    assert_eq!(new.begin().get(absent).expect("no faults"), None);
+    assert_eq!(hits(), first + 1);
 }
