@@ -210,13 +210,13 @@ impl<'a> Ctx<'a> {
     }
 
     /// Counts a read of `key` of the selected database for INFO, and publishes a miss.
-    pub fn looked_up(&mut self, key: &[u8], found: bool) {
+    pub fn looked_up(&self, key: &[u8], found: bool) {
         let stats = &self.shared.stats;
         if found {
             stats.hits.fetch_add(1, Ordering::Relaxed);
         } else {
             stats.misses.fetch_add(1, Ordering::Relaxed);
-            self.notify(Events::KEY_MISS, "keymiss", key);
+            self.shared.notify(Events::KEY_MISS, "keymiss", self.session.db, key);
         }
     }
 
@@ -237,7 +237,8 @@ impl<'a> Ctx<'a> {
     }
 
     pub(crate) fn log_effect(&mut self, db: u32, args: &[&[u8]]) {
-        if self.origin == Origin::Client {
+        // A replica's log is its master's stream and nothing else: what clients write there, if they may, stays out of it.
+        if self.origin == Origin::Client && !self.shared.gates.is_replica.load(Ordering::Relaxed) {
             self.effects.append(self.rows.transaction(), db, args);
         }
     }

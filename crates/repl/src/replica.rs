@@ -280,7 +280,7 @@ impl Replica {
         }
         match &mut self.state {
             State::Streaming => {
-                let event = (!input.is_empty()).then(|| Event::Stream(0..input.len()));
+                let event = (!input.is_empty()).then_some(Event::Stream(0..input.len()));
                 Ok(Step { consumed: input.len(), event })
             }
             State::Loading => Ok(Step { consumed: 0, event: None }),

@@ -84,6 +84,13 @@ impl<'a> Batch<'a> {
         &self.buf[..self.commands.last().map_or(0, |span| span.end)]
     }
 
+    /// The units in its first `bytes` bytes, which must end where a unit does.
+    #[must_use]
+    pub fn prefix(&self, bytes: usize) -> Batch<'a> {
+        let count = self.commands.iter().take_while(|span| span.end <= bytes).count();
+        Batch { commands: &self.commands[..count], ..*self }
+    }
+
     /// Calls `visit` with the arguments of each command in order, the offset of its first byte within [`Batch::bytes`], and whether a unit ends
     /// with it, until it fails. Empty lines are passed over.
     ///

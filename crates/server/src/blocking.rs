@@ -86,7 +86,10 @@ pub enum Release {
 pub fn release(server: &Server, client: u64, why: Release) -> bool {
     let Some(waiting) = server.parked.take(&server.shared, client) else { return false };
     let mut reply = Reply::new(waiting.session.protocol);
+    // A client in WAIT is told how many replicas have what it wrote, however its wait ends.
+    let replicas = server.replication.waits.leave(server, client);
     match (why, waiting.block.on_timeout) {
+        (Release::Timeout, _) if replicas.is_some() => reply.size(replicas.unwrap_or(0)),
         (Release::Timeout, TimeoutReply::NullArray) => reply.null_array(),
         (Release::Timeout, TimeoutReply::Null) => reply.null(),
         (Release::Error, _) => reply.error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"),
@@ -95,6 +98,16 @@ pub fn release(server: &Server, client: u64, why: Release) -> bool {
                 .error(b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
         }
     }
+    resume(server, waiting, std::mem::take(reply.buffer_mut()));
+    true
+}
+
+/// Ends a client's wait with this reply. Gives false if it was not waiting.
+pub fn answer(server: &Server, client: u64, write: impl FnOnce(&mut Reply)) -> bool {
+    let Some(waiting) = server.parked.take(&server.shared, client) else { return false };
+    let mut reply = Reply::new(waiting.session.protocol);
+    write(&mut reply);
+    server.client_resumes(client);
     resume(server, waiting, std::mem::take(reply.buffer_mut()));
     true
 }

@@ -26,7 +26,7 @@ use crate::stats::Stats;
 /// How the server is to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shutdown {
-    /// Write an RDB file first.
+    /// Write an RDB file first, which the command does before it asks.
     pub save: bool,
     /// Do not wait for replicas.
     pub now: bool,
@@ -197,8 +197,7 @@ impl Server {
         settings.list_max_size.store(config.int("list-max-listpack-size"), Ordering::Relaxed);
         let gates = &self.shared.gates;
         gates.needs_auth.store(!config.bytes("requirepass").is_empty(), Ordering::Relaxed);
-        let replica = gates.is_replica.load(Ordering::Relaxed);
-        gates.read_only.store(replica && config.flag("replica-read-only"), Ordering::Relaxed);
+        crate::repl::refresh_gates(self);
         self.slowlog.limit.store(config.int("slowlog-log-slower-than"), Ordering::Relaxed);
         self.slowlog.most.store(config.size("slowlog-max-len") as usize, Ordering::Relaxed);
         self.slowlog.trim();
@@ -270,8 +269,7 @@ impl Server {
         self.ended.notify_all();
     }
 
-    /// Waits until someone asks the server to end.
-    #[must_use]
+    /// Waits until someone asks the server to end. Gives how.
     pub fn wait_for_end(&self) -> Shutdown {
         let mut ending = self.ending.lock();
         loop {

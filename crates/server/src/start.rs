@@ -19,7 +19,7 @@ use crate::config::source::ConfigError;
 use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
-use crate::server::{Server, Shutdown};
+use crate::server::Server;
 use crate::{VERSION, clock, commands, cron, logger, repl, replay, signals};
 
 /// Why the server did not start, or ended badly.
@@ -138,6 +138,7 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     let (listeners, port) = Listeners::open(&config)?;
     let signals = signals::catch()?;
     let server = open(config, &listeners, port)?;
+    repl::prepare(&server)?;
 
     let mut polls = Vec::new();
     for index in 0..network_threads(&server.config) {
@@ -153,14 +154,10 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     }
     let cron = cron::start(server.clone())?;
     signals.deliver_to(server.clone())?;
-    repl::start(&server);
+    repl::start(&server)?;
     log::info!("Ready to accept connections on port {port} with {} network threads", threads.len());
 
-    let mut how = server.wait_for_end();
-    while let Err(why) = prepare_end(&server, how) {
-        log::warn!("Shutdown aborted: {why}");
-        how = server.wait_for_end();
-    }
+    server.wait_for_end();
     for thread in server.threads() {
         thread.post(Message::Stop);
     }
@@ -181,22 +178,6 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     }
     log::info!("The data are on disk ({} ms), bye", started.elapsed().as_millis());
     Ok(())
-}
-
-/// What must succeed before the server lets go of its clients.
-fn prepare_end(server: &Server, how: Shutdown) -> Result<(), String> {
-    if !how.save {
-        return Ok(());
-    }
-    log::info!("Saving the final RDB snapshot before exiting.");
-    match commands::save::save(server) {
-        Ok(()) => Ok(()),
-        Err(error) if how.force => {
-            log::warn!("Error trying to save the DB, exiting anyway: {error}");
-            Ok(())
-        }
-        Err(error) => Err(format!("error trying to save the DB, can't exit: {error}")),
-    }
 }
 
 /// Opens the data and brings them to the end of the log.

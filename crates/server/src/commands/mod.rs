@@ -22,4 +22,5 @@ pub const GROUPS: &[&[Command]] = &[
     debug::COMMANDS,
     info::COMMANDS,
     save::COMMANDS,
+    crate::repl::commands::COMMANDS,
 ];

@@ -182,7 +182,9 @@ impl Applier {
                 return Err(ApplyError::NoScript { at });
             }
             // A script that writes and then fails keeps what it wrote, on the master as here.
-            log::warn!("The script at offset {at} of the stream ended with an error, as it will have on the master: {text}");
+            log::warn!(
+                "The script at offset {at} of the stream ended with an error, as it will have on the master: {text}"
+            );
             return Ok(());
         }
         Err(failed(text))

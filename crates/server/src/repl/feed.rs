@@ -214,8 +214,14 @@ impl Feed<'_> {
                     && id != b"?"
                 {
                     counts.partial_err.fetch_add(1, Ordering::Relaxed);
-                    log::info!("Partial resynchronization not accepted for {name}: {why} (it asked for {}:{})",
-                        String::from_utf8_lossy(id), match ask { Ask::Psync { offset, .. } => offset, Ask::Sync => -1 });
+                    log::info!(
+                        "Partial resynchronization not accepted for {name}: {why} (it asked for {}:{})",
+                        String::from_utf8_lossy(id),
+                        match ask {
+                            Ask::Psync { offset, .. } => offset,
+                            Ask::Sync => -1,
+                        }
+                    );
                 }
                 let gates = &self.server.shared.gates;
                 if gates.is_replica.load(Ordering::SeqCst) && !counts.link_is_up() {
@@ -239,7 +245,9 @@ impl Feed<'_> {
 
     fn announce(&mut self, point: &dump::Point) -> Result<(), End> {
         if point.needs_aux() && !self.view.profile.psync2 {
-            self.write_all(b"-ERR this replica cannot be told which database the stream has selected, try again later\r\n")?;
+            self.write_all(
+                b"-ERR this replica cannot be told which database the stream has selected, try again later\r\n",
+            )?;
             return Err(End::Refused("it cannot be told which database the stream has selected"));
         }
         if !self.peer.is_old() {
@@ -333,7 +341,11 @@ impl Feed<'_> {
         self.stream_log(reader, Some((pin, dump)))
     }
 
-    fn stream_log(&mut self, mut reader: Reader, mut hold: Option<(Option<Pin>, Option<Arc<Dump>>)>) -> Result<Never, End> {
+    fn stream_log(
+        &mut self,
+        mut reader: Reader,
+        mut hold: Option<(Option<Pin>, Option<Arc<Dump>>)>,
+    ) -> Result<Never, End> {
         let waker = self.waker.clone();
         let handle: WakerHandle = self.server.store.log().register_waker(Arc::new(move || {
             // The only failure is a full counter, and then the thread is awake.

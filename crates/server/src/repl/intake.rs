@@ -69,7 +69,7 @@ impl BufRead for Incoming<'_, '_> {
     fn consume(&mut self, amount: usize) {
         if let Some((range, _)) = &mut self.open {
             range.start += amount;
-            if range.is_empty() {
+            if range.start >= range.end {
                 self.open = None;
             }
         }
@@ -203,11 +203,55 @@ pub fn receive(
         (link.sync_total, link.sync_read, link.sync_heard) = (total, 0, monotonic_ms());
     }
     match total {
-        Some(bytes) => log::info!("MASTER <-> REPLICA sync: receiving {bytes} bytes from master into {}", generation.generation()),
-        None => log::info!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF into {}", generation.generation()),
+        Some(bytes) => {
+            log::info!("MASTER <-> REPLICA sync: receiving {bytes} bytes from master into {}", generation.generation())
+        }
+        None => log::info!(
+            "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF into {}",
+            generation.generation()
+        ),
     }
+    let loaded = load(server, wire, &generation)?;
+    let (id, offset) = named.unwrap_or_else(|| {
+        let mut bytes = [0; 20];
+        random_bytes(&mut bytes);
+        (ReplId::from_random(bytes), Offset(0))
+    });
     let databases = server.shared.settings.databases;
-    let filling = Filling { generation: &generation, txn: None, bytes: 0 };
+    let db = Some(loaded.stream_db.filter(|db| *db < databases).unwrap_or(0));
+    {
+        let _switch = server.replication.switch.lock();
+        wire.check()?;
+        let point = SyncPoint { history: History::new(id), offset, db };
+        server.store.install(generation, point, Some(upstream.as_bytes().to_vec()))?;
+    }
+    // All keys have changed, for those who watch them.
+    for db in 0..databases {
+        server.shared.db_modified(db, &mut |_| true);
+    }
+    log::info!(
+        "MASTER <-> REPLICA sync: Finished with success: {} keys, {} bytes of RDB version {}, in {} ms; history {id} at {offset}",
+        loaded.keys,
+        loaded.bytes,
+        loaded.version,
+        monotonic_ms() - started
+    );
+    wire.replica.installed(offset, monotonic_ms());
+    Ok(())
+}
+
+/// What an RDB brought.
+struct Loaded {
+    keys: u64,
+    bytes: u64,
+    version: u32,
+    stream_db: Option<u32>,
+}
+
+/// Reads the RDB to its end into the generation.
+fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> Result<Loaded, LinkEnd> {
+    let databases = server.shared.settings.databases;
+    let filling = Filling { generation, txn: None, bytes: 0 };
     let mut intake = Intake { loader: Loader::new(filling, databases, Existing::Refuse), stream_db: None };
     let incoming = Incoming { wire, server, open: None, ended: false, failure: None };
     let mut reader = Reader::new(incoming, Options::default());
@@ -229,34 +273,9 @@ pub fn receive(
     }
     let Intake { loader, stream_db } = intake;
     let (keys, functions) = (loader.keys, loader.functions);
-    let mut filling = loader.into_target();
-    filling.commit()?;
-    drop(filling);
+    loader.into_target().commit()?;
     if functions > 0 {
         log::warn!("{functions} libraries of functions in the master's RDB were left out: functions are not supported");
     }
-    let (id, offset) = named.unwrap_or_else(|| {
-        let mut bytes = [0; 20];
-        random_bytes(&mut bytes);
-        (ReplId::from_random(bytes), Offset(0))
-    });
-    let db = Some(stream_db.filter(|db| *db < databases).unwrap_or(0));
-    {
-        let _switch = server.replication.switch.lock();
-        wire.check()?;
-        let point = SyncPoint { history: History::new(id), offset, db };
-        server.store.install(generation, point, Some(upstream.as_bytes().to_vec()))?;
-    }
-    // All keys have changed, for those who watch them.
-    for db in 0..databases {
-        server.shared.db_modified(db, &mut |_| true);
-    }
-    log::info!(
-        "MASTER <-> REPLICA sync: Finished with success: {keys} keys, {} bytes of RDB version {}, in {} ms; history {id} at {offset}",
-        summary.bytes,
-        summary.version,
-        monotonic_ms() - started
-    );
-    wire.replica.installed(offset, monotonic_ms());
-    Ok(())
+    Ok(Loaded { keys, bytes: summary.bytes, version: summary.version, stream_db })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ardb_base::id::{Offset, ReplId};
+use ardb_base::id::{Generation, Offset, ReplId};
 use ardb_repl::backoff::Backoff;
 use ardb_repl::replica::{Event, Identity, Replica};
 use ardb_repl::stream::{Batch as Units, Splitter, StreamError, UNIT_LIMIT};
@@ -18,9 +18,9 @@ use super::apply::{self, Applier, ApplyError};
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
 use super::{intake, refresh_gates};
+use crate::clock;
 use crate::net::mailbox;
 use crate::server::Server;
-use crate::clock;
 
 /// Bytes of units that go into one commit, unless a single unit is longer.
 const COMMIT_BYTES: usize = 512 << 10;
@@ -129,8 +129,9 @@ fn identity(server: &Server, forget: bool) -> Identity {
     let port = if announced > 0 { announced as u64 } else { server.port.load(Ordering::Relaxed) };
     let text = |name: &str| Some(config.bytes(name)).filter(|value| !value.is_empty());
     let end = server.store.log().end();
-    // Nothing was ever written: there is no history to go on with.
-    let position = (!forget && end > Offset(0)).then(|| (server.store.history().id, end));
+    // Nothing was ever written or received: there is no history to go on with.
+    let fresh = end == Offset(0) && server.store.stats().generation == Generation(1);
+    let position = (!forget && !fresh).then(|| (server.store.history().id, end));
     Identity {
         port: u16::try_from(port).unwrap_or(0),
         address: Some(config.text("replica-announce-ip")).filter(|text| !text.is_empty()),
@@ -157,7 +158,8 @@ fn once(
     set_phase(server, turn, Phase::Connecting);
     log::info!("Connecting to MASTER {}:{}", upstream.host, upstream.port);
     let limit = Duration::from_millis(timeout(server).min(10_000));
-    let stream = wire::connect(upstream, limit).map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
+    let stream =
+        wire::connect(upstream, limit).map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
     // Whatever was in the middle of a commit is over once the lock is free.
     let identity = {
         let _txn = server.store.write();
@@ -206,7 +208,10 @@ fn accept(server: &Server, wire: &Wire<'_>, id: Option<ReplId>, upstream: &Upstr
     wire.check()?;
     let before = server.store.history();
     let end = server.store.log().end();
-    log::info!("Successful partial resynchronization with master: history {} goes on at {end}", id.unwrap_or(before.id));
+    log::info!(
+        "Successful partial resynchronization with master: history {} goes on at {end}",
+        id.unwrap_or(before.id)
+    );
     if let Some(id) = id
         && id != before.id
     {

@@ -1,40 +1,76 @@
-//! The links of replication: to our master, and from our replicas. The protocol itself is in `ardb-repl`, without I/O.
+//! The links of replication: to our master, and from our replicas. The protocols themselves are in `ardb-repl`, without I/O.
+//!
+//! - [`role`] changes whom we follow: REPLICAOF, promotion, the start;
+//! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything, [`apply`] executes what comes after;
+//! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] if it must, and then the log;
+//! - [`status`] is what all of them and INFO share, [`cron`] what happens by the clock, [`wait`] the clients in WAIT.
+//!
+//! States, decisions and crash cases stand in `docs/replication.md`.
 
-use std::fmt::Write as _;
+pub mod apply;
+pub mod commands;
+pub mod cron;
+mod dump;
+mod feed;
+pub mod info;
+mod intake;
+mod link;
+pub mod role;
+pub mod status;
+pub mod wait;
+mod wire;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub use status::Replication;
+
+use crate::logger;
 use crate::server::Server;
 
-/// What the server keeps about replication.
-#[derive(Default)]
-pub struct Replication {}
-
-impl Replication {
-    /// The lines of INFO stats that are about replication.
-    pub fn stats(&self, out: &mut String) {
-        out.push_str("sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n");
-    }
-
-    /// The lines of INFO replication.
-    pub fn info(&self, server: &Server, out: &mut String) {
-        let (history, log) = (server.store.history(), server.store.log());
-        let second = if history.second.is_none() { -1 } else { history.second_until.0 as i64 + 1 };
-        let _ = write!(
-            out,
-            "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:{}\r\n\
-             master_replid2:{}\r\nmaster_repl_offset:{}\r\nsecond_repl_offset:{second}\r\nrepl_backlog_active:1\r\n\
-             repl_backlog_size:{}\r\nrepl_backlog_first_byte_offset:{}\r\nrepl_backlog_histlen:{}\r\n",
-            history.id,
-            history.second,
-            log.end(),
-            server.config.size("repl-backlog-size"),
-            log.start(),
-            log.end().since(log.start()),
-        );
-    }
+/// Brings the gates in line with role, link and configuration.
+pub fn refresh_gates(server: &Server) {
+    let gates = &server.shared.gates;
+    let replica = gates.is_replica.load(Ordering::SeqCst);
+    let config = &server.config;
+    gates.read_only.store(replica && config.flag("replica-read-only"), Ordering::SeqCst);
+    let stale = replica && !config.flag("replica-serve-stale-data") && !server.replication.link_is_up();
+    gates.stale.store(stale, Ordering::SeqCst);
+    let wanted = config.int("min-replicas-to-write");
+    let lacking = !replica && wanted > 0 && config.int("min-replicas-max-lag") > 0;
+    gates.too_few_replicas.store(lacking && (info::good_replicas(server) as i64) < wanted, Ordering::SeqCst);
+    logger::set_replica(replica);
 }
 
-/// Starts what the configuration asks for.
-pub fn start(_server: &Server) {}
+/// Takes up the role that the data and the configuration say. Called after the replay and before any client is served.
+///
+/// # Errors
+/// The state could not be written.
+pub fn prepare(server: &Arc<Server>) -> Result<(), ardb_store::StateError> {
+    dump::remove_leftovers(server);
+    role::take_up(server)
+}
 
-/// Ends all links.
-pub fn stop(_server: &Server) {}
+/// Starts the threads. Called once, when everything else runs.
+///
+/// # Errors
+/// The system has no more threads.
+pub fn start(server: &Arc<Server>) -> std::io::Result<()> {
+    cron::start(server)?;
+    role::follow(server);
+    Ok(())
+}
+
+/// Ends all links. What replicas have not been sent yet is sent, if they take it soon.
+pub fn stop(server: &Server) {
+    let replication = &server.replication;
+    replication.stopping.store(true, Ordering::SeqCst);
+    role::hang_up(server);
+    loop {
+        let Some(thread) = replication.threads.lock().pop() else { return };
+        thread.thread().unpark();
+        if thread.join().is_err() {
+            log::error!("a thread of replication panicked");
+        }
+    }
+}

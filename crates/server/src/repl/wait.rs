@@ -22,9 +22,8 @@ pub struct Waits {
 /// How many replicas have acknowledged everything before `offset`.
 #[must_use]
 pub fn count(server: &Server, offset: Offset) -> u64 {
-    let has = |peer: &std::sync::Arc<super::status::PeerView>| {
-        peer.state() == State::Online && peer.acknowledged() >= offset
-    };
+    let has =
+        |peer: &std::sync::Arc<super::status::PeerView>| peer.state() == State::Online && peer.acknowledged() >= offset;
     server.replication.peers.lock().values().filter(|peer| has(peer)).count() as u64
 }
 

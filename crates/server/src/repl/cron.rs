@@ -1,0 +1,56 @@
+//! What replication does by the clock: the master's PING, the count of good replicas, clients in WAIT.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ardb_repl::master::{self, State};
+
+use super::refresh_gates;
+use super::status::monotonic_ms;
+use crate::server::Server;
+
+/// How often it looks.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// Starts the thread; [`super::stop`] ends it.
+///
+/// # Errors
+/// The system has no more threads.
+pub fn start(server: &Arc<Server>) -> std::io::Result<()> {
+    let of_thread = server.clone();
+    let thread = std::thread::Builder::new().name("ardb-repl".into()).spawn(move || run(&of_thread))?;
+    server.replication.keep(thread);
+    Ok(())
+}
+
+fn run(server: &Arc<Server>) {
+    let mut pinged = monotonic_ms();
+    while !server.replication.stopping.load(Ordering::SeqCst) {
+        std::thread::park_timeout(ROUND);
+        refresh_gates(server);
+        server.replication.waits.look(server);
+        let period = server.config.int("repl-ping-replica-period").max(1) as u64 * 1000;
+        if monotonic_ms() - pinged >= period {
+            pinged = monotonic_ms();
+            ping(server);
+        }
+    }
+}
+
+/// Puts a PING into the stream, if there is anyone to hear it and the stream is ours.
+fn ping(server: &Server) {
+    let hears = server.replication.peers.lock().values().any(|peer| peer.state() != State::WaitDump);
+    if !hears {
+        return;
+    }
+    let mut txn = server.store.write();
+    // Under the lock, because a replica's log is its master's stream and nothing else.
+    if server.shared.gates.is_replica.load(Ordering::SeqCst) {
+        return;
+    }
+    txn.frame().payload.extend_from_slice(master::PING);
+    if let Err(error) = txn.commit() {
+        log::warn!("The PING for replicas was not logged: {error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! Whom we follow: REPLICAOF, promotion, and what a start finds.
+//!
+//! Every change counts [`turn`](super::status::Replication::turn) up under the writer lock, so that an older link can commit nothing
+//! after it; names of histories are durable before a client hears of the change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ardb_store::StateError;
+
+use super::status::{LinkView, Upstream, monotonic_ms};
+use super::{link, refresh_gates};
+use crate::blocking::{self, Release};
+use crate::server::Server;
+
+/// What the data and the configuration say at a start.
+pub fn take_up(server: &Arc<Server>) -> Result<(), StateError> {
+    let configured = Upstream::parse(&server.config.text("replicaof"));
+    let stored = server.store.upstream().and_then(|bytes| Upstream::parse(&String::from_utf8_lossy(&bytes)));
+    let Some(upstream) = configured.or(stored.clone()) else { return Ok(()) };
+    if stored.as_ref() != Some(&upstream) {
+        server.store.set_history(server.store.history(), Some(upstream.text().into_bytes()))?;
+    }
+    server.config.note("replicaof", upstream.text().into_bytes());
+    log::info!("This server is a replica of {}", upstream.text());
+    server.shared.gates.is_replica.store(true, Ordering::SeqCst);
+    server.replication.link.lock().down_since = monotonic_ms();
+    *server.replication.upstream.lock() = Some(upstream);
+    refresh_gates(server);
+    Ok(())
+}
+
+/// Starts the link for the present turn, if we follow anyone.
+pub fn follow(server: &Arc<Server>) {
+    let Some(upstream) = server.replication.upstream.lock().clone() else { return };
+    let turn = server.replication.turn.load(Ordering::SeqCst);
+    let of_thread = server.clone();
+    let spawned =
+        std::thread::Builder::new().name("ardb-link".into()).spawn(move || link::run(&of_thread, &upstream, turn));
+    match spawned {
+        Ok(thread) => server.replication.keep(thread),
+        Err(error) => log::error!("No thread for the link to the master: {error}; REPLICAOF tries again"),
+    }
+}
+
+/// Ends what the link may be waiting for.
+pub fn hang_up(server: &Server) {
+    if let Some(socket) = server.replication.link.lock().socket.take() {
+        // It may be closed already.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Follows another server. The data stay until that one has sent everything, unless it lets us go on from here.
+///
+/// # Errors
+/// The state could not be written; nothing has changed.
+pub fn replicate(server: &Arc<Server>, upstream: Upstream) -> Result<(), StateError> {
+    let replication = &server.replication;
+    let _switch = replication.switch.lock();
+    let text = upstream.text();
+    server.store.set_history(server.store.history(), Some(text.clone().into_bytes()))?;
+    {
+        let _txn = server.store.write();
+        replication.turn.fetch_add(1, Ordering::SeqCst);
+        server.shared.gates.is_replica.store(true, Ordering::SeqCst);
+        *replication.upstream.lock() = Some(upstream);
+        hang_up(server);
+        *replication.link.lock() = LinkView { down_since: monotonic_ms(), ..LinkView::default() };
+        refresh_gates(server);
+    }
+    server.config.note("replicaof", text.clone().into_bytes());
+    log::info!("REPLICAOF {text} enabled");
+    for client in server.parked.select(|_| true) {
+        blocking::release(server, client, Release::RoleChanged);
+    }
+    follow(server);
+    Ok(())
+}
+
+/// Becomes a master: the history goes on under a new name from here. Gives whether anything changed.
+///
+/// # Errors
+/// The state could not be written; this server is still a replica.
+pub fn promote(server: &Arc<Server>) -> Result<bool, StateError> {
+    let replication = &server.replication;
+    let _switch = replication.switch.lock();
+    if !replication.is_replica() {
+        return Ok(false);
+    }
+    {
+        // The link is in no commit now, and does none after this.
+        let _txn = server.store.write();
+        replication.turn.fetch_add(1, Ordering::SeqCst);
+        hang_up(server);
+    }
+    let history = match server.store.fork_history() {
+        Ok(history) => history,
+        Err(error) => {
+            follow(server);
+            return Err(error);
+        }
+    };
+    {
+        let mut txn = server.store.write();
+        // A replica that knows only the name of the history does not know what was selected in the stream.
+        txn.frame().db = None;
+        if let Err(error) = txn.commit() {
+            log::warn!("The database of the stream is not forgotten: {error}");
+        }
+        server.shared.gates.is_replica.store(false, Ordering::SeqCst);
+        *replication.upstream.lock() = None;
+        *replication.link.lock() = LinkView::default();
+        refresh_gates(server);
+    }
+    server.config.note("replicaof", Vec::new());
+    log::info!(
+        "MASTER MODE enabled: history {} goes on from {} to {}, which begins at offset {}",
+        history.second,
+        history.second_until,
+        history.id,
+        history.second_until.0 + 1
+    );
+    replication.dismiss_peers("the history has a new name");
+    Ok(true)
+}
