@@ -31,13 +31,13 @@ pub enum Space {
     Chunk = 4,
     /// Sorted set members by score. Group: object; order: score (see `order_of_f64`); tail: the member; value: empty.
     Score = 5,
-    /// Counted tree over `Score`, one space a level, lowest first. Group: object; order and tail: as the first `Score` row that it covers.
+    /// Nodes of the counted tree over `Score`. Group: object; order: number of the node; tail: empty.
     Rank1 = 6,
-    /// Second level.
+    /// Not in use.
     Rank2 = 7,
-    /// Third level.
+    /// Not in use.
     Rank3 = 8,
-    /// Fourth level.
+    /// Not in use.
     Rank4 = 9,
     /// Keys by the time they expire. Group: 0; order: milliseconds; tail: keyspace (8 bytes, big-endian), then the key.
     Expiry = 10,
