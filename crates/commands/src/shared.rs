@@ -331,6 +331,8 @@ pub struct Shared {
     pub random: Mutex<Random>,
     /// Scripts (see `cmd::script`).
     pub scripts: crate::cmd::script::Scripts,
+    /// A clock that only goes forward, ms; scripts are limited by it. The server sets its own; until then it stands still.
+    pub clock: fn() -> u64,
     /// Members drawn for SPOP.
     pub pops: crate::pops::Pops,
     watches: Mutex<HashMap<DbKey, Vec<Arc<AtomicBool>>>>,
@@ -365,6 +367,7 @@ impl Shared {
             hub: Hub::default(),
             random: Mutex::new(Random::new(seed)),
             scripts: crate::cmd::script::Scripts::default(),
+            clock: || 0,
             pops: crate::pops::Pops::default(),
             watches: Mutex::new(HashMap::new()),
             watch_count: AtomicUsize::new(0),

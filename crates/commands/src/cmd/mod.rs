@@ -7,6 +7,7 @@ pub mod copy;
 pub mod counter;
 pub mod dump;
 pub mod expire;
+pub mod function;
 pub mod hash;
 pub mod help;
 pub mod keys;
@@ -33,6 +34,7 @@ pub const GROUPS: &[&[Command]] = &[
     counter::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    function::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
@@ -42,6 +44,7 @@ pub const GROUPS: &[&[Command]] = &[
     object::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
+    script::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
