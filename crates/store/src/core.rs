@@ -104,6 +104,9 @@ pub struct Writer {
     pub closed: bool,
 }
 
+/// The commit at which a core begins, and the number of its engine.
+pub const FIRST_SEQ: u64 = 1;
+
 impl Core {
     /// A core over an engine that stands at `position` with `catalog`.
     #[allow(clippy::too_many_arguments)]
@@ -117,24 +120,23 @@ impl Core {
         budget: MemoryBudget,
         clock: Clock,
     ) -> Core {
-        const FIRST: u64 = 1;
         catalog.grow(databases);
         let view = View {
             active: Arc::new(Table::new(catalog.next_id)),
             frozen: None,
-            cache: Arc::new(RowCache::new(budget.rows, FIRST)),
+            cache: Arc::new(RowCache::new(budget.rows, FIRST_SEQ)),
             engine: engine.snapshot(),
-            number: FIRST,
+            number: FIRST_SEQ,
             keyspaces: catalog.databases.iter().map(|d| d.keyspace).collect(),
-            counts: Arc::new(Counts::new(&catalog, FIRST)),
-            from_seq: FIRST,
+            counts: Arc::new(Counts::new(&catalog, FIRST_SEQ)),
+            from_seq: FIRST_SEQ,
             generation,
         };
-        let publication = Publication::new(view, FIRST);
+        let publication = Publication::new(view, FIRST_SEQ);
         let (log, appender) = log.map_or((None, None), |(log, appender)| (Some(log), Some(appender)));
         let writer = Writer {
             view: publication.current(),
-            seq: FIRST + 1,
+            seq: FIRST_SEQ + 1,
             catalog,
             undo: UndoLog::default(),
             active: Vec::new(),

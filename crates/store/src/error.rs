@@ -147,6 +147,9 @@ pub enum GenerationError {
     /// The log could not be started anew.
     #[error(transparent)]
     Log(#[from] ardb_log::ResetError),
+    /// Raw rows or a catalog are not what another server can have sent.
+    #[error("cannot build a new generation: {0}")]
+    Raw(&'static str),
     /// The state could not be written.
     #[error(transparent)]
     State(#[from] StateError),

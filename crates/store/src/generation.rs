@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ardb_base::id::{Generation, Offset, ReplId};
-use ardb_engine::{EngineStats, RowsMut};
+use ardb_engine::{EngineStats, RowKey, RowsMut, Space};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Counts};
 use crate::checkpoint::Checkpointer;
-use crate::core::Core;
+use crate::core::{Core, FIRST_SEQ};
 use crate::error::GenerationError;
+use crate::janitor::Janitor;
 use crate::options::{History, StoreOptions};
+use crate::place::GROUP_LIMIT;
 use crate::position::Position;
 use crate::recovery::{MetaRows, generation_dir, open_engine};
 use crate::state::State;
 use crate::store::Store;
+use crate::table::Table;
 use crate::txn::WriteTxn;
 
 /// A generation that is being loaded. Dropping it deletes it.
@@ -77,6 +80,48 @@ impl GenerationLoader {
         drop(txn);
         self.relieve()?;
         Ok(result)
+    }
+
+    /// For a load of raw rows: takes over the other store's catalog (keyspaces, counts, next number), before the first row.
+    pub fn set_catalog(&self, bytes: &[u8]) -> Result<(), GenerationError> {
+        let core = self.core();
+        let mut catalog = Catalog::decode(bytes).ok_or(GenerationError::Raw("the catalog is damaged"))?;
+        if catalog.next_id >= GROUP_LIMIT {
+            return Err(GenerationError::Raw("the catalog's numbers are too great"));
+        }
+        catalog.grow(self.options.databases);
+        let mut txn = self.write();
+        let writer = txn.writer();
+        if writer.seq > FIRST_SEQ + 1 || !writer.undo.is_empty() {
+            return Err(GenerationError::Raw("the catalog comes after rows"));
+        }
+        let seq = writer.seq;
+        let old = core.publication.change(|view| {
+            view.active = Arc::new(Table::new(catalog.next_id));
+            view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
+            view.counts = Arc::new(Counts::new(&catalog, seq));
+            view.from_seq = seq;
+        });
+        core.publication.commit(seq);
+        core.bury(old);
+        writer.catalog = catalog;
+        writer.seq = seq + 1;
+        writer.gathered = false;
+        writer.renew_view(core);
+        Ok(())
+    }
+
+    /// Writes a row as another store's engine holds it, in a transaction of this loader. Rows of the space `Meta` are passed over: they say where the
+    /// other engine stands.
+    pub fn put_raw(&self, txn: &mut WriteTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), GenerationError> {
+        let Some(key) = RowKey::decode(key) else { return Err(GenerationError::Raw("a row's name is damaged")) };
+        if key.group >= txn.writer().catalog.next_id {
+            return Err(GenerationError::Raw("a row belongs to no object of the catalog"));
+        }
+        if key.space != Space::Meta {
+            txn.put(key, value);
+        }
+        Ok(())
     }
 
     /// Reads what was loaded, for checks.
@@ -165,6 +210,8 @@ impl Store {
         loader.core().checkpoint()?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
         let stand = loader.core().stand(false, false)?;
+        let mut janitor = Janitor::default();
+        janitor.load(&*stand.snapshot)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");
 
         let mut txn = WriteTxn::new(&self.shared.core);
@@ -194,7 +241,7 @@ impl Store {
         }
         *self.shared.history.write() = point.history;
         drop(file);
-        self.adopt(&mut txn, &mut checkpointer, &loader, stand.catalog, position);
+        self.adopt(&mut txn, &mut checkpointer, &loader, stand.catalog, janitor, position);
         drop(txn);
         drop(checkpointer);
         self.shared.core.sweep();
@@ -209,6 +256,7 @@ impl Store {
         checkpointer: &mut Checkpointer,
         loader: &GenerationLoader,
         catalog: Catalog,
+        janitor: Janitor,
         position: Position,
     ) {
         let core = &self.shared.core;
@@ -218,13 +266,13 @@ impl Store {
         let old = core.publication.change(|view| {
             // A new core over the same engine would number its views from 1; these go on from the old number.
             let number = view.number + 1;
-            view.active = Arc::new(crate::table::Table::new(catalog.next_id));
+            view.active = Arc::new(Table::new(catalog.next_id));
             view.frozen = None;
             view.cache = Arc::new(crate::cache::RowCache::new(core.budget.rows, number));
             view.engine = engine.snapshot();
             view.number = number;
             view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
-            view.counts = Arc::new(crate::catalog::Counts::new(&catalog, seq));
+            view.counts = Arc::new(Counts::new(&catalog, seq));
             view.from_seq = seq;
             view.generation = loader.generation;
         });
@@ -242,7 +290,7 @@ impl Store {
         *core.engine.write() = engine;
         checkpointer.position = position;
         checkpointer.frozen = None;
-        *core.janitor.lock() = std::mem::take(&mut *loader.core().janitor.lock());
+        *core.janitor.lock() = janitor;
         core.changed.store(0, Ordering::Relaxed);
         core.dirty_since.store(0, Ordering::Relaxed);
         core.failing.store(false, Ordering::Relaxed);

@@ -60,7 +60,13 @@ impl StoreSnapshot {
         self.pin.take()
     }
 
-    /// The engine's own snapshot, for sending raw rows.
+    /// The catalog, for a loader of raw rows ([`crate::GenerationLoader::set_catalog`]).
+    #[must_use]
+    pub fn catalog(&self) -> Vec<u8> {
+        self.catalog.encode()
+    }
+
+    /// The engine's own snapshot, for sending raw rows. Those of the space `Meta` are not for others.
     #[must_use]
     pub fn engine(&self) -> &Arc<dyn Snapshot> {
         &self.snapshot

@@ -255,3 +255,54 @@ fn a_state_that_may_have_been_written_is_left_to_the_next_start() {
         assert_eq!(generations(&world), 1);
     }
 }
+
+/// Another store's rows as they are, garbage included.
+#[test]
+fn raw_rows_make_the_same_data() {
+    for seed in seeds(10) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let (master, mut world) = (World::new(), World::new());
+        world.memory.changed = 4096;
+        let (from, _) = master.open();
+        let mut model = empty_model();
+        for _ in 0..150 {
+            let op = random_op(&mut random);
+            op.apply_to_model(&mut model);
+            commit(&from, &[op]);
+            if random.one_in(30) {
+                from.checkpoint().expect("no faults");
+            }
+        }
+        let snapshot = from.snapshot_at_checkpoint().expect("no faults");
+        let (store, _) = world.open();
+        let loader = store.begin_generation().expect("no faults");
+        assert!(loader.set_catalog(b"nonsense").is_err());
+        loader.set_catalog(&snapshot.catalog()).expect("a catalog");
+        let (start, end) = (vec![0], vec![255]);
+        let mut cursor = snapshot.engine().cursor(&start..&end);
+        cursor.seek(&start).expect("no faults");
+        while let Some((key, value)) = cursor.row() {
+            let mut txn = loader.write();
+            loader.put_raw(&mut txn, key, value).expect("a row");
+            txn.commit().expect("no faults");
+            drop(txn);
+            loader.relieve().expect("no faults");
+            cursor.next().expect("no faults");
+        }
+        assert!(loader.set_catalog(&snapshot.catalog()).is_err(), "not after rows");
+        assert!(loader.put_raw(&mut loader.write(), &[1; 40], b"").is_err(), "no such keyspace");
+        assert!(loader.put_raw(&mut loader.write(), &[1; 4], b"").is_err(), "no name");
+        assert_eq!(dump(&loader.reader().begin(), Direction::Forward).expect("no faults"), model);
+        store.install(loader, point(), None).expect("no faults");
+        for n in 0..20 {
+            assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model, "after {n} commits");
+            let op = random_op(&mut random);
+            op.apply_to_model(&mut model);
+            commit(&store, &[op]);
+        }
+        drop(store);
+        world.disk.kill();
+        crate::model::nothing_leaks(&world, &model);
+    }
+}

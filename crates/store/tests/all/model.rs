@@ -110,7 +110,7 @@ fn agrees_with_the_model() {
 }
 
 /// When all garbage is gone, the engine holds what can be reached and nothing else.
-fn nothing_leaks(world: &World, model: &Model) {
+pub fn nothing_leaks(world: &World, model: &Model) {
     let (store, _) = world.open();
     for _ in 0..4 {
         store.tick().expect("no faults");
