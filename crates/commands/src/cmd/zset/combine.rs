@@ -59,6 +59,9 @@ fn number_or_zero(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
+/// What is called for each member, with its score.
+type TryVisit<'v> = dyn FnMut(&[u8], f64) -> Result<ControlFlow<()>, CmdError> + 'v;
+
 /// One input.
 enum Source {
     Missing,
@@ -98,11 +101,7 @@ impl Source {
         })
     }
 
-    fn each(
-        &self,
-        rows: &Access<'_>,
-        visit: &mut dyn FnMut(&[u8], f64) -> Result<ControlFlow<()>, CmdError>,
-    ) -> Result<(), CmdError> {
+    fn each(&self, rows: &Access<'_>, visit: &mut TryVisit<'_>) -> Result<(), CmdError> {
         let mut result = Ok(());
         let mut visit = |member: &[u8], score: f64| match visit(member, score) {
             Ok(flow) => flow,

@@ -78,7 +78,7 @@ fn zincrby(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 fn add(ctx: &mut Ctx<'_>, args: &[&[u8]], options: AddOptions, at: usize) -> CmdResult {
     let pairs = &args[at..];
-    if pairs.is_empty() || pairs.len() % 2 != 0 {
+    if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
         return Err(error::SYNTAX);
     }
     if options.only_new && options.only_known {
