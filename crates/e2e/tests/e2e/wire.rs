@@ -121,7 +121,8 @@ fn what_is_replicated_is_the_effect_in_the_oldest_words() {
     let (reply, mut replica) = psync(&server, &id, end + 1);
     assert!(reply.starts_with("CONTINUE"), "{reply}");
     let mut client = server.client().unwrap();
-    client.must("SADD s a").unwrap();
+    // Of more than one member, for the last one takes the key along.
+    client.must("SADD s a b").unwrap();
     client.must("SPOP s").unwrap();
     client.must("SET x v EX 100").unwrap();
     client.must("UNLINK x").unwrap();
