@@ -119,15 +119,16 @@ fn trace(a: &[u8], b: &[u8], lengths: &Lengths) -> (Vec<u8>, Vec<Match>) {
 
 /// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]
 fn lcs(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let mut values = Vec::with_capacity(2);
+    let mut rows = Vec::with_capacity(2);
     for key in &args[1..3] {
         let row = keyspace::lookup(&ctx.rows, &ctx.at(key))?;
         ctx.looked_up(key, row.is_some());
-        if row.as_ref().is_some_and(|row| row.kind() != Kind::String) {
-            return Err(CmdError::text("ERR The specified keys must contain string values"));
-        }
-        values.push(row.map(StringValue::of_row));
+        rows.push(row);
     }
+    if rows.iter().flatten().any(|row| row.kind() != Kind::String) {
+        return Err(CmdError::text("ERR The specified keys must contain string values"));
+    }
+    let values: Vec<Option<StringValue>> = rows.into_iter().map(|row| row.map(StringValue::of_row)).collect();
     let options = parse(&args[3..])?;
     let most = ctx.shared.settings.max_bulk.load(Ordering::Relaxed);
     let length = |n: usize| values[n].as_ref().map_or(0, StringValue::len);

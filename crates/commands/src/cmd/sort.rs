@@ -109,7 +109,9 @@ impl<'a> Pattern<'a> {
         };
         let key = [before, element, after].concat();
         let at = ctx.at(&key);
-        let Some(row) = keyspace::lookup(&ctx.rows, &at)? else { return Ok(None) };
+        let row = keyspace::lookup(&ctx.rows, &at)?;
+        ctx.looked_up(&key, row.is_some());
+        let Some(row) = row else { return Ok(None) };
         match (field, row.kind()) {
             (None, Kind::String) => Ok(Some(StringValue::of_row(row).bytes(&ctx.rows)?.into_owned())),
             (Some(field), Kind::Hash) => match Hash::open(&ctx.rows, &at)? {
