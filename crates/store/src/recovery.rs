@@ -119,14 +119,17 @@ impl Store {
         let mut position = position;
         let end = found.end.max(position.offset);
         let mut replaced_id = None;
-        if engine_ahead || (suspect && before.upstream.is_none()) {
+        if (engine_ahead || suspect) && before.upstream.is_none() {
             // Up to the end that was found both histories agree, because every frame was checked. What others may have seen beyond it gets another name.
             let mut bytes = [0; 20];
             (options.random)(&mut bytes);
             replaced_id = Some(before.history.id);
             state.history = History { id: ReplId::from_random(bytes), second: before.history.id, second_until: end };
-        } else if suspect {
-            log::info!("the log's tail is suspect; it is a prefix of the master's log, so its id stays");
+        } else if engine_ahead || suspect {
+            // Engine and log hold a prefix of the master's stream, however much was lost.
+            log::info!(
+                "the log may have lost its end; the master's id stays, and what is missing comes from the master"
+            );
         }
         if engine_ahead {
             state.epoch = before.epoch + 1;

@@ -226,6 +226,16 @@ fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
     world.disk.kill();
     let (store, recovery) = world.open();
     assert!(!recovery.engine_ahead);
+    let id = store.history().id;
+    store.set_history(store.history(), Some(b"up".to_vec())).expect("no faults");
+    store.checkpoint().expect("no faults");
+    let end = store.log().end();
+    drop(store);
+    world.disk.kill();
+    world.disk.remove_dir_all(std::path::Path::new("/data/log")).expect("no faults");
+    let (store, recovery) = world.open();
+    assert!(recovery.engine_ahead);
+    assert_eq!((store.history().id, store.log().start()), (id, end), "a replica's data are its master's up to here");
     assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), model);
 }
 
