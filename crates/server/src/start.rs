@@ -188,7 +188,7 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
     let options = StoreOptions {
         dir: data_dir.clone(),
         disk: Arc::new(RealDisk),
-        engines: engine_factory(&config.text("engine")),
+        engines: engine_factory(&config.text("storage-engine")),
         databases,
         memory: budget(config.size("memory-limit")),
         log: LogOptions { segment_bytes: config.size("log-segment-size") as usize, ..LogOptions::default() },

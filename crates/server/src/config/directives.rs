@@ -107,7 +107,7 @@ const DATA: &[Directive] = &[
     Directive::new("dir", Kind::Text, "./", "Directory of the data and of RDB files.").at_start(),
     Directive::new("data-dir", Kind::Text, "data", "Directory of log and engine, relative to dir.").at_start(),
     Directive::new(
-        "engine",
+        "storage-engine",
         Kind::Choice(&["rocksdb", "memory"]),
         "rocksdb",
         "Storage engine. memory keeps rows in memory only, for tests.",
@@ -224,12 +224,6 @@ const REPLICATION: &[Directive] = &[
         Kind::Bool,
         "yes",
         "Stream the RDB to replicas that can take it, without a file.",
-    ),
-    Directive::new(
-        "repl-diskless-sync-delay",
-        Kind::Int(0, INT),
-        "5",
-        "Seconds to wait for further replicas before an RDB is made.",
     ),
     Directive::new("repl-disable-tcp-nodelay", Kind::Bool, "no", "Let the kernel gather bytes for replicas."),
     Directive::new("min-replicas-to-write", Kind::Int(0, INT), "0", "Refuse writes with fewer good replicas.")

@@ -136,6 +136,12 @@ pub const INERT: &[Directive] = &[
         "disabled",
         "a full sync always builds a new generation beside the old one",
     ),
+    Directive::inert(
+        "repl-diskless-sync-delay",
+        Kind::Int(0, INT),
+        "5",
+        "a dump costs no fork, and a replica that comes while one is written to a file shares it",
+    ),
     Directive::inert("repl-diskless-sync-max-replicas", Kind::Int(0, INT), "0", OTHER),
     Directive::inert("repl-backlog-ttl", Kind::Int(0, LONG), "3600", "the backlog is the log on disk and is kept"),
     Directive::inert(

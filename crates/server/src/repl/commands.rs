@@ -113,6 +113,9 @@ fn sync(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
 }
 
 fn psync(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    if args.len() > 3 {
+        return Err(refused("ERR PSYNC with FAILOVER is not supported"));
+    }
     let offset = parse_i64(args[2]).ok_or(ardb_commands::error::NOT_INTEGER)?;
     hand_over(ctx, Asked::Psync(args[1].to_vec(), offset))
 }

@@ -34,7 +34,7 @@ const CHUNK: usize = 128 << 10;
 const SMALL: usize = 16 << 10;
 /// What a replica may say in one command.
 const WORDS: usize = 64 << 10;
-/// How long the end of the server waits for bytes to be sent.
+/// How long a replica that wanted the RDB only may take to close the connection, in ms.
 const LAST: u64 = 2000;
 
 /// What the replica asked for.
@@ -127,6 +127,9 @@ fn serve(server: &Arc<Server>, detached: Detached, view: &Arc<PeerView>, asked: 
         let poll = Poll::new()?;
         poll.registry().register(stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        if let Stream::Tcp(tcp) = stream {
+            tcp.set_nodelay(!server.config.flag("repl-disable-tcp-nodelay"))?;
+        }
         Ok((poll, waker))
     };
     let (poll, waker) = match prepare(&mut stream) {
@@ -404,7 +407,8 @@ impl Feed<'_> {
             if self.ending == 0 {
                 self.ending = now;
             }
-            if !self.peer.takes_stream() || now - self.ending > LAST {
+            let limit = self.server.config.int("shutdown-timeout").max(0) as u64 * 1000;
+            if !self.peer.takes_stream() || now - self.ending > limit {
                 return Err(End::Stopping);
             }
         }

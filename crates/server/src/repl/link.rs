@@ -25,6 +25,9 @@ use crate::server::Server;
 /// Bytes of units that go into one commit, unless a single unit is longer.
 const COMMIT_BYTES: usize = 512 << 10;
 
+/// The pause after an RDB that could not be taken over, in ms: the next one will hardly be another, and costs the master much.
+const AFTER_BAD_RDB: u64 = 10_000;
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
@@ -94,7 +97,8 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
         if stopped {
             return;
         }
-        pause(server, turn, backoff.pause());
+        let least = if matches!(end, LinkEnd::Rdb(_)) { AFTER_BAD_RDB } else { 0 };
+        pause(server, turn, backoff.pause().max(least));
     }
 }
 
@@ -171,7 +175,7 @@ fn once(
         Some((id, offset)) => log::info!("Trying a partial resynchronization (request {id}:{}).", offset.0 + 1),
         None => log::info!("Partial resynchronization not possible (no cached master)"),
     }
-    let mut wire = Wire::new(stream, Replica::new(identity, monotonic_ms()), replication, turn);
+    let mut wire = Wire::new(stream, Replica::new(identity, monotonic_ms()), server, turn);
     wire.check()?;
     loop {
         let (event, _) = wire.next_event()?;

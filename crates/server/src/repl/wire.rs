@@ -4,12 +4,18 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ardb_repl::replica::{Event, LinkError, Replica, Step};
 use rustix::net::sockopt;
 
-use super::status::{Replication, Upstream, monotonic_ms};
+use super::status::{Upstream, monotonic_ms};
+use crate::clients::{Address, Class, ClientInfo};
+use crate::clock;
+use crate::server::Server;
 
 /// What one read takes at most, and what is held of the wire.
 const BUFFER: usize = 256 << 10;
@@ -33,6 +39,9 @@ pub enum WireError {
     /// The master closed the connection.
     #[error("the master closed the connection in state '{0}'")]
     Closed(&'static str),
+    /// By CLIENT KILL.
+    #[error("the connection was killed by a client")]
+    Killed,
     /// The link is not wanted any more.
     #[error("the link is no longer wanted")]
     Cancelled,
@@ -47,8 +56,10 @@ pub struct Wire<'s> {
     /// First byte not yet consumed.
     at: usize,
     filled: usize,
-    replication: &'s Replication,
+    server: &'s Server,
     turn: u64,
+    /// The link among the clients, where it can be killed.
+    info: Arc<ClientInfo>,
 }
 
 /// Connects to the master.
@@ -80,8 +91,17 @@ pub fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<TcpStream> 
 impl<'s> Wire<'s> {
     /// Around a fresh connection.
     #[must_use]
-    pub fn new(stream: TcpStream, replica: Replica, replication: &'s Replication, turn: u64) -> Wire<'s> {
-        Wire { stream, replica, buf: vec![0; BUFFER], at: 0, filled: 0, replication, turn }
+    pub fn new(stream: TcpStream, replica: Replica, server: &'s Server, turn: u64) -> Wire<'s> {
+        let shown =
+            |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| String::new(), |a| a.to_string());
+        let local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        let address =
+            Address { addr: shown(stream.peer_addr()), laddr: shown(stream.local_addr()), unix: false, local };
+        // It belongs to no network thread.
+        let info = server.clients.add(address, usize::MAX, clock::unix_ms());
+        info.set_class(Class::Master);
+        info.fd.store(i64::from(stream.as_raw_fd()), Ordering::Relaxed);
+        Wire { stream, replica, buf: vec![0; BUFFER], at: 0, filled: 0, server, turn, info }
     }
 
     /// Whether the link is still wanted.
@@ -89,7 +109,10 @@ impl<'s> Wire<'s> {
     /// # Errors
     /// It is not.
     pub fn check(&self) -> Result<(), WireError> {
-        if self.replication.is_current(self.turn) { Ok(()) } else { Err(WireError::Cancelled) }
+        if !self.server.replication.is_current(self.turn) {
+            return Err(WireError::Cancelled);
+        }
+        if self.info.killed.load(Ordering::Relaxed) { Err(WireError::Killed) } else { Ok(()) }
     }
 
     /// Sends what the protocol has to say.
@@ -140,6 +163,8 @@ impl<'s> Wire<'s> {
             Ok(0) => Err(WireError::Closed(self.replica.state())),
             Ok(n) => {
                 self.filled += n;
+                self.info.active.store(clock::unix_ms(), Ordering::Relaxed);
+                self.server.stats.input.fetch_add(n as u64, Ordering::Relaxed);
                 Ok(true)
             }
             Err(error) => match error.kind() {
@@ -163,5 +188,11 @@ impl<'s> Wire<'s> {
                 self.more()?;
             }
         }
+    }
+}
+
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        self.server.clients.remove(self.info.id);
     }
 }
