@@ -161,6 +161,10 @@ pub fn reject(ctx: &mut Ctx<'_>, reason: &CmdError) {
 pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Outcome {
     ctx.shared.stats.commands.fetch_add(1, Ordering::Relaxed);
     let writes = command.flags.has(Flags::WRITE);
+    if ctx.origin == Origin::Client && !command.flags.has(Flags::NO_TOUCH) {
+        let db = ctx.session.db;
+        command.keys.each(args, |index| ctx.shared.accesses.note(db, args[index], ctx.now));
+    }
     if writes && let Err(error) = expire_due_keys(ctx, command, args) {
         fail(ctx, &error);
         return Outcome::Done;

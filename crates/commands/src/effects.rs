@@ -55,14 +55,15 @@ impl Effects {
 
     /// Appends one effect.
     pub fn append(&mut self, transaction: &mut dyn Transaction, db: u32, args: &[&[u8]]) {
-        let start = transaction.payload().len();
-        self.start.get_or_insert(start);
         self.count += 1;
         if *transaction.stream_db() != Some(db) {
             *transaction.stream_db() = Some(db);
             let text = db.to_string();
             append_command(transaction.payload(), &[b"SELECT", text.as_bytes()]);
         }
+        // After the SELECT of the first effect: it stands before the MULTI, as in Redis.
+        let start = transaction.payload().len();
+        self.start.get_or_insert(start);
         append_command(transaction.payload(), args);
     }
 

@@ -333,6 +333,10 @@ pub struct Shared {
     pub scripts: crate::cmd::script::Scripts,
     /// A clock that only goes forward, ms; scripts are limited by it. The server sets its own; until then it stands still.
     pub clock: fn() -> u64,
+    /// When keys were last used.
+    pub accesses: crate::access::Accesses,
+    /// Whether `maxmemory-policy` names an LFU policy: OBJECT then shows FREQ instead of IDLETIME.
+    pub lfu: AtomicBool,
     /// Members drawn for SPOP.
     pub pops: crate::pops::Pops,
     watches: Mutex<HashMap<DbKey, Vec<Arc<AtomicBool>>>>,
@@ -368,6 +372,8 @@ impl Shared {
             random: Mutex::new(Random::new(seed)),
             scripts: crate::cmd::script::Scripts::default(),
             clock: || 0,
+            accesses: crate::access::Accesses::default(),
+            lfu: AtomicBool::new(false),
             pops: crate::pops::Pops::default(),
             watches: Mutex::new(HashMap::new()),
             watch_count: AtomicUsize::new(0),

@@ -52,6 +52,9 @@ impl Flags {
     /// May write even on a read-only replica if it turns out to write nothing (EVAL, EXEC, PUBLISH): the inner commands are checked.
     pub const MAY_REPLICATE: Flags = Flags(1 << 17);
 
+    /// Does not count as a use of its keys (TTL, TYPE, OBJECT and the like).
+    pub const NO_TOUCH: Flags = Flags(1 << 18);
+
     /// Both sets together, in a constant.
     #[must_use]
     pub const fn with(self, other: Flags) -> Flags {
@@ -73,7 +76,7 @@ impl Flags {
     /// The names that COMMAND INFO shows, in its order.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
-        const NAMES: [(Flags, &str); 15] = [
+        const NAMES: [(Flags, &str); 16] = [
             (Flags::WRITE, "write"),
             (Flags::READONLY, "readonly"),
             (Flags::DENYOOM, "denyoom"),
@@ -89,6 +92,7 @@ impl Flags {
             (Flags::NO_AUTH, "no_auth"),
             (Flags::MOVABLEKEYS, "movablekeys"),
             (Flags::NO_MULTI, "no_multi"),
+            (Flags::ALLOW_BUSY, "allow_busy"),
         ];
         NAMES.iter().filter(|(flag, _)| self.has(*flag)).map(|(_, name)| *name).collect()
     }

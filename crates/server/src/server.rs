@@ -195,6 +195,7 @@ impl Server {
             to.store(config.size(name), Ordering::Relaxed);
         }
         settings.list_max_size.store(config.int("list-max-listpack-size"), Ordering::Relaxed);
+        self.shared.lfu.store(config.text("maxmemory-policy").ends_with("-lfu"), Ordering::Relaxed);
         let gates = &self.shared.gates;
         gates.needs_auth.store(!config.bytes("requirepass").is_empty(), Ordering::Relaxed);
         crate::repl::refresh_gates(self);

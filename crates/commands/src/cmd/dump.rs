@@ -2,76 +2,30 @@
 //!
 //! A payload is written with RDB version 6 and plain encodings, which every Redis since 2.6 restores. RESTORE takes any that `ardb-rdb` reads.
 //! It is logged as the DEL of what stood there, the RESTORE of a payload of our own making without an expiry, and PEXPIREAT. IDLETIME
-//! and FREQ are checked and have no effect: they tell an eviction what to choose, and nothing is evicted here.
-
-use std::ops::ControlFlow;
+//! and FREQ are for OBJECT to show; nothing is evicted by them.
 
 use ardb_base::number::i64_text;
 use ardb_engine::RowsMut;
-use ardb_rdb::{DumpError, DumpWriter, Items, KeyMeta, Sink, WriteError};
-use ardb_types::value::{Item, ValueBuilder, each_item};
-use ardb_types::{KeyRow, Kind, keyspace};
+use ardb_rdb::{DumpError, KeyMeta, Sink};
+use ardb_types::value::{Item, ValueBuilder};
+use ardb_types::{KeyRow, keyspace};
 
 use super::{args, expire};
+use crate::access::Access;
 use crate::context::{Ctx, Origin};
 use crate::error::{self, CmdError};
+use crate::persist::save::{self, SaveError};
+use crate::persist::value_kind;
 use crate::shared::Events;
 use crate::table::{Command, Flags, Group, Keys};
 use crate::{CmdResult, Outcome};
 
-fn dump_kind(kind: Kind) -> ardb_rdb::Kind {
-    match kind {
-        Kind::String => ardb_rdb::Kind::String,
-        Kind::List => ardb_rdb::Kind::List,
-        Kind::Set => ardb_rdb::Kind::Set,
-        Kind::SortedSet => ardb_rdb::Kind::SortedSet,
-        Kind::Hash => ardb_rdb::Kind::Hash,
-    }
-}
-
-fn value_kind(kind: ardb_rdb::Kind) -> Kind {
-    match kind {
-        ardb_rdb::Kind::String => Kind::String,
-        ardb_rdb::Kind::List => Kind::List,
-        ardb_rdb::Kind::Set => Kind::Set,
-        ardb_rdb::Kind::SortedSet => Kind::SortedSet,
-        ardb_rdb::Kind::Hash => Kind::Hash,
-    }
-}
-
-fn cannot_dump(error: WriteError) -> CmdError {
-    CmdError::text(format!("ERR {error}"))
-}
-
 /// The payload of the value whose key's row is `row`.
 fn payload(ctx: &Ctx<'_>, row: &KeyRow) -> Result<Vec<u8>, CmdError> {
-    let mut writer = DumpWriter::new(Vec::new(), true);
-    if let (Kind::String, ardb_types::Encoding::Inline) = (row.kind(), row.encoding()) {
-        writer.string(row.inline()).map_err(cannot_dump)?;
-        return writer.finish().map_err(cannot_dump);
-    }
-    writer.begin(dump_kind(row.kind()), row.size()).map_err(cannot_dump)?;
-    let mut failed = None;
-    each_item(&ctx.rows, row, &mut |item| {
-        let written = match item {
-            Item::Piece(bytes) => writer.string_piece(bytes),
-            Item::Element(element) => writer.element(element),
-            Item::Field(field, value) => writer.field(field, value),
-            Item::Scored(member, score) => writer.scored(member, score),
-        };
-        match written {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(cannot_dump(error));
-    }
-    writer.end().map_err(cannot_dump)?;
-    writer.finish().map_err(cannot_dump)
+    save::payload(&ctx.rows, row).map_err(|error| match error {
+        SaveError::Data(error) => error.into(),
+        error => CmdError::text(format!("ERR {error}")),
+    })
 }
 
 /// DUMP key
@@ -155,11 +109,12 @@ fn bad_format() -> CmdError {
 struct Options {
     replace: bool,
     absolute: bool,
+    idle: Option<u64>,
+    frequency: Option<u8>,
 }
 
 fn parse(args: &[&[u8]]) -> Result<Options, CmdError> {
     let mut options = Options::default();
-    let (mut idle, mut freq) = (false, false);
     let mut rest = args.iter();
     while let Some(option) = rest.next() {
         if args::is(option, "REPLACE") {
@@ -167,21 +122,18 @@ fn parse(args: &[&[u8]]) -> Result<Options, CmdError> {
         } else if args::is(option, "ABSTTL") {
             options.absolute = true;
         } else if args::is(option, "IDLETIME")
-            && !freq
+            && options.frequency.is_none()
             && let Some(seconds) = rest.next()
         {
-            if args::int(seconds)? < 0 {
-                return Err(CmdError::text("ERR Invalid IDLETIME value, must be >= 0"));
-            }
-            idle = true;
+            let seconds = u64::try_from(args::int(seconds)?);
+            options.idle = Some(seconds.map_err(|_| CmdError::text("ERR Invalid IDLETIME value, must be >= 0"))?);
         } else if args::is(option, "FREQ")
-            && !idle
+            && options.idle.is_none()
             && let Some(frequency) = rest.next()
         {
-            if !(0..=255).contains(&args::int(frequency)?) {
-                return Err(CmdError::text("ERR Invalid FREQ value, must be >= 0 and <= 255"));
-            }
-            freq = true;
+            let frequency = u8::try_from(args::int(frequency)?);
+            let invalid = "ERR Invalid FREQ value, must be >= 0 and <= 255";
+            options.frequency = Some(frequency.map_err(|_| CmdError::text(invalid))?);
         } else {
             return Err(error::SYNTAX);
         }
@@ -239,6 +191,10 @@ fn restore(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         if let Some(time) = expiry {
             ctx.effect(&[b"PEXPIREAT", key, &i64_text(time)]);
         }
+    }
+    if options.idle.is_some() || options.frequency.is_some() {
+        let access = Access { idle: options.idle.unwrap_or(0), frequency: options.frequency.unwrap_or(0) };
+        ctx.shared.accesses.set(ctx.session.db, key, ctx.now, access);
     }
     ctx.modified(key);
     ctx.notify(Events::NEW, "new", key);

@@ -274,7 +274,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "Set a key's time to live in seconds"),
     Command::new("expireat", -3, WRITE_FAST, Keys::ONE, Group::Generic, expireat)
         .doc("1.2.0", "Set the expiration for a key as a UNIX timestamp"),
-    Command::new("expiretime", 2, READ_FAST, Keys::ONE, Group::Generic, expiretime)
+    Command::new("expiretime", 2, READ_FAST.with(Flags::NO_TOUCH), Keys::ONE, Group::Generic, expiretime)
         .doc("7.0.0", "Get the expiration Unix timestamp for a key"),
     Command::new("persist", 2, WRITE_FAST, Keys::ONE, Group::Generic, persist)
         .doc("2.2.0", "Remove the expiration from a key"),
@@ -282,10 +282,10 @@ pub const COMMANDS: &[Command] = &[
         .doc("2.6.0", "Set a key's time to live in milliseconds"),
     Command::new("pexpireat", -3, WRITE_FAST, Keys::ONE, Group::Generic, pexpireat)
         .doc("2.6.0", "Set the expiration for a key as a UNIX timestamp in milliseconds"),
-    Command::new("pexpiretime", 2, READ_FAST, Keys::ONE, Group::Generic, pexpiretime)
+    Command::new("pexpiretime", 2, READ_FAST.with(Flags::NO_TOUCH), Keys::ONE, Group::Generic, pexpiretime)
         .doc("7.0.0", "Get the expiration Unix timestamp for a key in milliseconds"),
-    Command::new("pttl", 2, READ_FAST, Keys::ONE, Group::Generic, pttl)
+    Command::new("pttl", 2, READ_FAST.with(Flags::NO_TOUCH), Keys::ONE, Group::Generic, pttl)
         .doc("2.6.0", "Get the time to live for a key in milliseconds"),
-    Command::new("ttl", 2, READ_FAST, Keys::ONE, Group::Generic, ttl)
+    Command::new("ttl", 2, READ_FAST.with(Flags::NO_TOUCH), Keys::ONE, Group::Generic, ttl)
         .doc("1.0.0", "Get the time to live for a key in seconds"),
 ];

@@ -38,8 +38,12 @@ fn set_pairs(ctx: &mut Ctx<'_>, args: &[&[u8]], name: &str) -> Result<i64, CmdEr
 /// Writes the key's row after a change of `changes` fields, and tells who wants to know.
 fn save(ctx: &mut Ctx<'_>, hash: Hash, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    let fresh = hash.collection().is_fresh();
     let stays = hash.save(&mut ctx.rows, &at);
     ctx.modified(key);
+    if fresh && stays {
+        ctx.notify(Events::NEW, "new", key);
+    }
     ctx.dirty += changes.saturating_sub(1);
     ctx.notify(Events::HASH, event, key);
     if !stays {

@@ -254,7 +254,8 @@ pub const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, READ_FAST, Keys::None, Group::Server, dbsize)
         .doc("1.0.0", "Return the number of keys in the selected database"),
     Command::new("del", -2, Flags::WRITE, Keys::ALL, Group::Generic, del).doc("1.0.0", "Delete a key"),
-    Command::new("exists", -2, READ_FAST, Keys::ALL, Group::Generic, exists).doc("1.0.0", "Determine if a key exists"),
+    Command::new("exists", -2, READ_FAST.with(Flags::NO_TOUCH), Keys::ALL, Group::Generic, exists)
+        .doc("1.0.0", "Determine if a key exists"),
     Command::new("flushall", -1, Flags::WRITE, Keys::None, Group::Server, flushall)
         .doc("1.0.0", "Remove all keys from all databases"),
     Command::new("flushdb", -1, Flags::WRITE, Keys::None, Group::Server, flushdb)
@@ -269,7 +270,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("swapdb", 3, WRITE_FAST, Keys::None, Group::Server, swapdb).doc("4.0.0", "Swaps two Redis databases"),
     Command::new("touch", -2, READ_FAST, Keys::ALL, Group::Generic, touch)
         .doc("3.2.1", "Alters the last access time of a key(s). Returns the number of existing keys specified."),
-    Command::new("type", 2, READ_FAST, Keys::ONE, Group::Generic, kind)
+    Command::new("type", 2, READ_FAST.with(Flags::NO_TOUCH), Keys::ONE, Group::Generic, kind)
         .doc("1.0.0", "Determine the type stored at key"),
     Command::new("unlink", -2, WRITE_FAST, Keys::ALL, Group::Generic, unlink)
         .doc("4.0.0", "Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking."),

@@ -20,8 +20,12 @@ pub(super) fn open(ctx: &Ctx<'_>, key: &[u8]) -> Result<Option<List>, CmdError> 
 /// Writes the key's row after `changes` elements changed, and tells who wants to know.
 pub(super) fn save(ctx: &mut Ctx<'_>, list: List, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    let fresh = list.collection().is_fresh();
     let stays = list.save(&mut ctx.rows, &at);
     ctx.modified(key);
+    if fresh && stays {
+        ctx.notify(Events::NEW, "new", key);
+    }
     ctx.dirty += changes.saturating_sub(1);
     ctx.notify(Events::LIST, event, key);
     if !stays {

@@ -203,14 +203,20 @@ const ALL_BUT_LAST: Keys = Keys::Range { first: 1, last: -2, step: 1 };
 /// The rows of this group.
 pub const COMMANDS: &[Command] = &[
     row("blmove", 6, WAITS.with(Flags::DENYOOM), Keys::TWO, blmove).doc("6.2.0", "Move an element, waiting for one"),
-    row("blmpop", -5, WAITS, Keys::Numkeys { at: 2, dest: 0 }, blmpop)
-        .doc("7.0.0", "Pop elements of the first list that has any, waiting for one"),
+    row(
+        "blmpop",
+        -5,
+        Flags::WRITE.with(Flags::BLOCKING).with(Flags::MOVABLEKEYS),
+        Keys::Numkeys { at: 2, dest: 0 },
+        blmpop,
+    )
+    .doc("7.0.0", "Pop elements of the first list that has any, waiting for one"),
     row("blpop", -3, WAITS, ALL_BUT_LAST, blpop).doc("2.0.0", "Pop the first element of a list, waiting for one"),
     row("brpop", -3, WAITS, ALL_BUT_LAST, brpop).doc("2.0.0", "Pop the last element of a list, waiting for one"),
     row("brpoplpush", 4, WAITS.with(Flags::DENYOOM), Keys::TWO, brpoplpush)
         .doc("2.2.0", "Move the last element of a list to the head of another, waiting for one"),
     row("lmove", 5, MOVES, Keys::TWO, lmove).doc("6.2.0", "Move an element from one list to another"),
-    row("lmpop", -4, Flags::WRITE, Keys::Numkeys { at: 1, dest: 0 }, lmpop)
+    row("lmpop", -4, Flags::WRITE.with(Flags::MOVABLEKEYS), Keys::Numkeys { at: 1, dest: 0 }, lmpop)
         .doc("7.0.0", "Pop elements of the first list that has any"),
     row("rpoplpush", 3, MOVES, Keys::TWO, rpoplpush)
         .doc("1.2.0", "Move the last element of a list to the head of another"),

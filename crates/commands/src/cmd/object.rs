@@ -1,7 +1,7 @@
 //! OBJECT: what people ask about how a value is held.
 //!
 //! ENCODING answers what Redis 7.0 would have chosen for the value as it is now, by the same settings; here every value has the same few
-//! forms (see `ardb_types::key_row`). Access times and frequencies are not kept, and IDLETIME and FREQ say so.
+//! forms (see `ardb_types::key_row`). IDLETIME and FREQ are known of keys that were used lately (see [`crate::access`]).
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use ardb_types::zset::ZSet;
 use ardb_types::{KeyRow, Kind, keyspace};
 
 use super::help;
+use crate::access::Access;
 use crate::context::Ctx;
 use crate::error::CmdError;
 use crate::table::{Command, Flags, Group, Keys};
@@ -82,35 +83,41 @@ fn refcount(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     Ok(Outcome::Done)
 }
 
-fn not_kept(ctx: &mut Ctx<'_>, key: &[u8], text: &'static str) -> CmdResult {
-    if keyspace::lookup(&ctx.rows, &ctx.at(key))?.is_some() {
-        return Err(CmdError::text(text));
+/// Replies what `figure` makes of the key's accesses, if the policy shows this figure at all.
+fn access(ctx: &mut Ctx<'_>, key: &[u8], lfu: bool, refusal: &'static str, figure: fn(Access) -> u64) -> CmdResult {
+    if keyspace::lookup(&ctx.rows, &ctx.at(key))?.is_none() {
+        ctx.out.null();
+    } else if ctx.shared.lfu.load(Ordering::Relaxed) == lfu {
+        ctx.out.size(figure(ctx.shared.accesses.get(ctx.session.db, key, ctx.now)));
+    } else {
+        return Err(CmdError::text(refusal));
     }
-    ctx.out.null();
     Ok(Outcome::Done)
 }
 
 /// OBJECT IDLETIME key
 fn idletime(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    not_kept(ctx, args[2], "ERR idle time not tracked: this server keeps no access times.")
+    const REFUSAL: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    access(ctx, args[2], false, REFUSAL, |access| access.idle)
 }
 
 /// OBJECT FREQ key
 fn freq(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    not_kept(ctx, args[2], "ERR An LFU maxmemory policy is not selected, access frequency not tracked.")
+    const REFUSAL: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    access(ctx, args[2], true, REFUSAL, |access| u64::from(access.frequency))
 }
 
 /// The key stands after the subcommand.
 const KEY: Keys = Keys::Range { first: 2, last: 2, step: 1 };
 
 const SUBCOMMANDS: &[Command] = &[
-    Command::new("encoding", 3, Flags::READONLY, KEY, Group::Generic, encoding)
+    Command::new("encoding", 3, Flags::READONLY.with(Flags::NO_TOUCH), KEY, Group::Generic, encoding)
         .doc("2.2.3", "Inspect the internal encoding of a Redis object"),
-    Command::new("freq", 3, Flags::READONLY, KEY, Group::Generic, freq)
+    Command::new("freq", 3, Flags::READONLY.with(Flags::NO_TOUCH), KEY, Group::Generic, freq)
         .doc("4.0.0", "Get the logarithmic access frequency counter of a Redis object"),
-    Command::new("idletime", 3, Flags::READONLY, KEY, Group::Generic, idletime)
+    Command::new("idletime", 3, Flags::READONLY.with(Flags::NO_TOUCH), KEY, Group::Generic, idletime)
         .doc("2.2.3", "Get the time since a Redis object was last accessed"),
-    Command::new("refcount", 3, Flags::READONLY, KEY, Group::Generic, refcount)
+    Command::new("refcount", 3, Flags::READONLY.with(Flags::NO_TOUCH), KEY, Group::Generic, refcount)
         .doc("2.2.3", "Get the number of references to the value of the key"),
 ];
 

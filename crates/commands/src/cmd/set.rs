@@ -24,8 +24,12 @@ fn open(ctx: &Ctx<'_>, key: &[u8]) -> Result<Option<Set>, CmdError> {
 /// Writes the key's row after `changes` members came or went, and tells who wants to know.
 fn save(ctx: &mut Ctx<'_>, set: Set, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    let fresh = set.collection().is_fresh();
     let stays = set.save(&mut ctx.rows, &at);
     ctx.modified(key);
+    if fresh && stays {
+        ctx.notify(Events::NEW, "new", key);
+    }
     ctx.dirty += changes.saturating_sub(1);
     ctx.notify(Events::SET, event, key);
     if !stays {
@@ -477,7 +481,7 @@ pub const COMMANDS: &[Command] = &[
     row("sdiff", -2, READ, Keys::ALL, sdiff).doc("1.0.0", "Subtract sets"),
     row("sdiffstore", -3, GROW, Keys::ALL, sdiffstore).doc("1.0.0", "Subtract sets and store the result"),
     row("sinter", -2, READ, Keys::ALL, sinter).doc("1.0.0", "Intersect sets"),
-    row("sintercard", -3, READ, Keys::Numkeys { at: 1, dest: 0 }, sintercard)
+    row("sintercard", -3, READ.with(Flags::MOVABLEKEYS), Keys::Numkeys { at: 1, dest: 0 }, sintercard)
         .doc("7.0.0", "Count the members of an intersection"),
     row("sinterstore", -3, GROW, Keys::ALL, sinterstore).doc("1.0.0", "Intersect sets and store the result"),
     row("sismember", 3, READ_FAST, Keys::ONE, sismember).doc("1.0.0", "Determine if a value is a member of a set"),

@@ -1,16 +1,14 @@
 //! RDB into rows.
 //!
 //! A [`Loader`] takes the events of a reader and writes keys through a [`Target`], which is a transaction, and decides when what was written is
-//! committed. Big values pass in pieces. If reading fails, what was begun must be dropped with the target: [`Loader::abandon`] discards it
-//! where the transaction goes on.
+//! committed. Big values pass in pieces. If reading fails, what was begun is dropped with the target.
 
 use ardb_engine::{EngineError, RowsMut};
 use ardb_rdb::{KeyMeta, Kind, Sink};
-use ardb_types::hash::Hash;
-use ardb_types::list::{End, List};
-use ardb_types::set::Set;
-use ardb_types::zset::ZSetBuilder;
-use ardb_types::{At, KeyRow, TypeError, keyspace, string};
+use ardb_types::value::{Item, ValueBuilder};
+use ardb_types::{At, TypeError, keyspace};
+
+use super::value_kind;
 
 /// Where rows go.
 pub trait Target {
@@ -26,6 +24,8 @@ pub trait Target {
 
 /// Bytes of one value after which [`Target::pace`] is called.
 pub const PACE: usize = 1 << 20;
+/// What an item costs beyond its bytes, for the pace.
+const ITEM_COST: usize = 32;
 
 /// Why loading stopped, apart from the stream itself.
 #[derive(Debug, thiserror::Error)]
@@ -55,29 +55,19 @@ impl<E> From<EngineError> for LoadError<E> {
 pub enum Existing {
     /// Another of the same name is a mistake of the stream.
     Refuse,
-    /// Another of the same name is replaced (RESTORE ... REPLACE).
+    /// Another of the same name is replaced (DEBUG RELOAD MERGE).
     Replace,
 }
 
-enum Open {
-    String(string::Builder),
-    List(List),
-    Set(Set),
-    Hash(Hash),
-    SortedSet(ZSetBuilder),
-}
-
-/// Takes an RDB's or a payload's events. Counts are what was loaded so far.
+/// Takes an RDB's events. Counts are what was loaded so far.
 pub struct Loader<T: Target> {
     target: T,
     databases: u32,
     existing: Existing,
-    named: bool,
     db: u32,
     key: Vec<u8>,
     expiry: Option<i64>,
-    old: Option<KeyRow>,
-    open: Option<Open>,
+    value: Option<ValueBuilder>,
     bytes: usize,
     /// Keys loaded.
     pub keys: u64,
@@ -88,18 +78,16 @@ pub struct Loader<T: Target> {
 }
 
 impl<T: Target> Loader<T> {
-    /// A loader into an empty data set with this many databases.
+    /// A loader into a data set with this many databases.
     pub fn new(target: T, databases: u32, existing: Existing) -> Loader<T> {
         Loader {
             target,
             databases,
             existing,
-            named: false,
             db: 0,
             key: Vec::new(),
             expiry: None,
-            old: None,
-            open: None,
+            value: None,
             bytes: 0,
             keys: 0,
             expiries: 0,
@@ -107,44 +95,21 @@ impl<T: Target> Loader<T> {
         }
     }
 
-    /// Takes one payload for this key of this database: a RESTORE.
-    pub fn for_key(target: T, db: u32, key: &[u8], expiry: Option<i64>, existing: Existing) -> Loader<T> {
-        let mut loader = Loader::new(target, db + 1, existing);
-        loader.named = true;
-        loader.db = db;
-        loader.key = key.to_vec();
-        loader.expiry = expiry;
-        loader
-    }
-
     /// Gives the target back.
     pub fn into_target(self) -> T {
         self.target
     }
 
-    /// Discards the value that was begun, if there is one.
-    pub fn abandon(&mut self) {
-        let rows = self.target.rows();
-        match self.open.take() {
-            None => {}
-            Some(Open::String(builder)) => builder.abandon(rows),
-            Some(Open::List(list)) => rows.discard(list.collection().object()),
-            Some(Open::Set(set)) => rows.discard(set.collection().object()),
-            Some(Open::Hash(hash)) => rows.discard(hash.collection().object()),
-            Some(Open::SortedSet(builder)) => builder.abandon(rows),
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) -> Result<(), LoadError<T::Error>> {
-        self.bytes += bytes + 32;
+    fn add(&mut self, item: Item<'_>, bytes: usize) -> Result<(), LoadError<T::Error>> {
+        let Some(value) = &mut self.value else {
+            return Err(TypeError::Corrupt("an item without a value came".into()).into());
+        };
+        value.add(self.target.rows(), item)?;
+        self.bytes += bytes + ITEM_COST;
         if self.bytes < PACE {
             return Ok(());
         }
         self.target.pace(std::mem::take(&mut self.bytes)).map_err(LoadError::Target)
-    }
-
-    fn wrong() -> LoadError<T::Error> {
-        TypeError::Corrupt("an item of another type came".into()).into()
     }
 }
 
@@ -162,98 +127,48 @@ impl<T: Target> Sink for Loader<T> {
     }
 
     fn begin(&mut self, key: &[u8], meta: &KeyMeta, kind: Kind, _size: Option<u64>) -> Result<(), Self::Error> {
-        // A payload has no key of its own: the one that was given stays.
-        if !self.named {
-            self.key.clear();
-            self.key.extend_from_slice(key);
-            self.expiry = meta.expire_at_ms;
-        }
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.expiry = meta.expire_at_ms;
         let rows = self.target.rows();
-        let at = At::new(rows, self.db, &self.key, i64::MIN);
-        self.old = keyspace::lookup_raw(rows, &at)?;
-        if self.old.is_some() && self.existing == Existing::Refuse {
+        let old = keyspace::lookup_raw(rows, &At::new(rows, self.db, key, i64::MIN))?;
+        if old.is_some() && self.existing == Existing::Refuse {
             return Err(LoadError::Duplicate(String::from_utf8_lossy(key).into_owned()));
         }
-        let old = self.old.clone();
-        self.open = Some(match kind {
-            Kind::String => Open::String(string::Builder::new()),
-            Kind::List => Open::List(List::create(rows, old)),
-            Kind::Set => Open::Set(Set::create(rows, old)),
-            Kind::Hash => Open::Hash(Hash::create(rows, old)),
-            Kind::SortedSet => Open::SortedSet(ZSetBuilder::new(rows)),
-        });
+        self.value = Some(ValueBuilder::new(rows, value_kind(kind), old));
         Ok(())
     }
 
     fn string_piece(&mut self, piece: &[u8]) -> Result<(), Self::Error> {
-        let Some(Open::String(builder)) = &mut self.open else { return Err(Self::wrong()) };
-        builder.push(self.target.rows(), piece);
-        self.wrote(piece.len())
+        self.add(Item::Piece(piece), piece.len())
     }
 
     fn element(&mut self, element: &[u8]) -> Result<(), Self::Error> {
-        match &mut self.open {
-            Some(Open::List(list)) => list.push(self.target.rows(), End::Right, element),
-            Some(Open::Set(set)) => {
-                set.insert(self.target.rows(), element)?;
-            }
-            _ => return Err(Self::wrong()),
-        }
-        self.wrote(element.len())
+        self.add(Item::Element(element), element.len())
     }
 
     fn field(&mut self, field: &[u8], value: &[u8]) -> Result<(), Self::Error> {
-        let Some(Open::Hash(hash)) = &mut self.open else { return Err(Self::wrong()) };
-        hash.insert(self.target.rows(), field, value)?;
-        self.wrote(field.len() + value.len())
+        self.add(Item::Field(field, value), field.len() + value.len())
     }
 
     fn scored(&mut self, member: &[u8], score: f64) -> Result<(), Self::Error> {
-        let Some(Open::SortedSet(builder)) = &mut self.open else { return Err(Self::wrong()) };
-        builder.append(self.target.rows(), member, score)?;
-        self.wrote(2 * member.len() + 32)
+        self.add(Item::Scored(member, score), 2 * member.len())
     }
 
     fn end(&mut self) -> Result<(), Self::Error> {
         let rows = self.target.rows();
         let at = At::new(rows, self.db, &self.key, i64::MIN);
-        let old = self.old.take();
-        match self.open.take() {
-            None => return Err(Self::wrong()),
-            Some(Open::String(builder)) => builder.finish(rows, &at, old.as_ref(), self.expiry),
-            Some(Open::SortedSet(builder)) => {
-                builder.finish(rows, &at, old, self.expiry)?;
-            }
-            Some(Open::List(list)) => {
-                list.save(rows, &at);
-                expire(rows, &at, self.expiry)?;
-            }
-            Some(Open::Set(set)) => {
-                set.save(rows, &at);
-                expire(rows, &at, self.expiry)?;
-            }
-            Some(Open::Hash(hash)) => {
-                hash.save(rows, &at);
-                expire(rows, &at, self.expiry)?;
-            }
+        if let Some(value) = self.value.take() {
+            value.finish(rows, &at, self.expiry)?;
         }
         self.keys += 1;
         self.expiries += u64::from(self.expiry.is_some());
-        let bytes = std::mem::take(&mut self.bytes) + self.key.len() + 32;
+        let bytes = std::mem::take(&mut self.bytes) + self.key.len() + ITEM_COST;
         self.target.pace(bytes).map_err(LoadError::Target)
     }
 }
 
-fn expire(rows: &mut dyn RowsMut, at: &At<'_>, expiry: Option<i64>) -> Result<(), TypeError> {
-    if expiry.is_some()
-        && let Some(row) = keyspace::lookup_raw(rows, at)?
-    {
-        keyspace::set_expiry(rows, at, &row, expiry);
-    }
-    Ok(())
-}
-
-/// A transaction that the caller commits: for RESTORE, and wherever the data are known to be small.
+/// A transaction that the caller commits, for data that are known to be small.
 pub struct Within<'a>(pub &'a mut dyn RowsMut);
 
 impl Target for Within<'_> {

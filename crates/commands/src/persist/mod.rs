@@ -21,3 +21,15 @@ pub fn rdb_kind(kind: Kind) -> ardb_rdb::Kind {
         Kind::Hash => ardb_rdb::Kind::Hash,
     }
 }
+
+/// Our name of a type of the RDB crate.
+#[must_use]
+pub fn value_kind(kind: ardb_rdb::Kind) -> Kind {
+    match kind {
+        ardb_rdb::Kind::String => Kind::String,
+        ardb_rdb::Kind::List => Kind::List,
+        ardb_rdb::Kind::Set => Kind::Set,
+        ardb_rdb::Kind::SortedSet => Kind::SortedSet,
+        ardb_rdb::Kind::Hash => Kind::Hash,
+    }
+}

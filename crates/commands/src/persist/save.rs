@@ -6,9 +6,9 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use ardb_engine::{Direction, EngineError, RowRange, Rows, Space};
+use ardb_engine::{EngineError, Rows, Space};
 use ardb_rdb::{Items, WriteError, Writer};
-use ardb_types::string::StringValue;
+use ardb_types::value::{Item, each_item};
 use ardb_types::{Encoding, KeyRow, Kind, TypeError, collection::Walk};
 
 use super::rdb_kind;
@@ -102,9 +102,9 @@ fn one<W: Write>(rows: &(impl Rows + ?Sized), key: &[u8], row: &KeyRow, out: &mu
     items(rows, row, out)
 }
 
-/// The payload of DUMP for a key's value.
-pub fn payload(rows: &(impl Rows + ?Sized), row: &KeyRow, room: Vec<u8>) -> Result<Vec<u8>, SaveError> {
-    let mut out = ardb_rdb::DumpWriter::new(room, false);
+/// The payload of DUMP for the value whose key's row is `row`.
+pub fn payload(rows: &(impl Rows + ?Sized), row: &KeyRow) -> Result<Vec<u8>, SaveError> {
+    let mut out = ardb_rdb::DumpWriter::new(Vec::new(), true);
     if row.kind() == Kind::String && row.encoding() == Encoding::Inline {
         out.string(row.inline())?;
     } else {
@@ -116,46 +116,24 @@ pub fn payload(rows: &(impl Rows + ?Sized), row: &KeyRow, room: Vec<u8>) -> Resu
 
 /// Writes the items of a value that was begun with the size in its row, and ends it.
 fn items(rows: &(impl Rows + ?Sized), row: &KeyRow, out: &mut impl Items) -> Result<(), SaveError> {
-    let mut failed: Option<SaveError> = None;
-    let mut keep = |result: Result<(), SaveError>| match result {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
+    let mut failed = None;
+    each_item(rows, row, &mut |item| {
+        let written = match item {
+            Item::Piece(bytes) => out.string_piece(bytes),
+            Item::Element(element) => out.element(element),
+            Item::Field(field, value) => out.field(field, value),
+            Item::Scored(member, score) => out.scored(member, score),
+        };
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
         }
-    };
-    let object = row.object().0;
-    match row.kind() {
-        Kind::String => {
-            StringValue::of_row(row.clone())
-                .pieces_until(rows, 0, u64::MAX, &mut |piece| keep(out.string_piece(piece).map_err(Into::into)))?;
-        }
-        Kind::List => {
-            rows.scan(RowRange::group(Space::Element, object), Direction::Forward, &mut |_, value| {
-                keep(out.element(value).map_err(Into::into))
-            })?;
-        }
-        Kind::Set => {
-            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, _| {
-                keep(out.element(key.tail).map_err(Into::into))
-            })?;
-        }
-        Kind::Hash => {
-            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, value| {
-                keep(out.field(key.tail, value).map_err(Into::into))
-            })?;
-        }
-        Kind::SortedSet => {
-            rows.scan(RowRange::group(Space::Member, object), Direction::Forward, &mut |key, value| {
-                keep(match ardb_types::zset::score_of_row(value) {
-                    Ok(score) => out.scored(key.tail, score).map_err(Into::into),
-                    Err(error) => Err(error.into()),
-                })
-            })?;
-        }
-    }
+    })?;
     if let Some(error) = failed {
-        return Err(error);
+        return Err(error.into());
     }
     Ok(out.end()?)
 }
