@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use ardb_commands::shared::{NoMailbox, Shared};
 use ardb_commands::{Access, Block, Command, Origin, Outcome, Session, TimeoutReply};
 use ardb_resp::Reply;
+use ardb_types::{At, Kind, keyspace};
 use parking_lot::Mutex;
 
 use crate::execute;
@@ -132,8 +133,13 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
             // Commands that have found nothing for one client find nothing for the next one either.
             let mut empty_handed: Vec<&'static str> = Vec::new();
             for waiter in server.shared.waiters(&place) {
+                // A key that is gone again, or holds something else by now, wakes nobody. Nor does one that cannot be read; the
+                // next command that needs it will report that.
+                let at = At::new(&*batch, place.0, &place.1, now);
+                let Ok(Some(row)) = keyspace::lookup(&*batch, &at) else { break };
                 let Some(mut waiting) = server.parked.take(&server.shared, waiter.client) else { continue };
-                if empty_handed.contains(&waiting.command.name) {
+                let wrong_type = row.kind() != awaited(waiting.command);
+                if wrong_type || empty_handed.contains(&waiting.command.name) {
                     let ticket = waiting.ticket;
                     server.parked.park(&server.shared, waiting, Some(ticket));
                     continue;
@@ -169,6 +175,11 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
             }
         }
     }
+}
+
+/// The type of value that a blocking command waits for.
+fn awaited(command: &Command) -> Kind {
+    if command.name.starts_with("bz") { Kind::SortedSet } else { Kind::List }
 }
 
 /// A session for commands that come from no client.

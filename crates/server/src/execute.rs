@@ -77,12 +77,17 @@ impl<'a> Run<'a> {
         if let Some(reply @ [b'-', ..]) = out.bytes().get(reply_start..) {
             server.calls.replied_error(reply);
         }
+        // What a subscription is confirmed with is a message, not a reply.
+        let message = command.as_ref().is_ok_and(|command| command.name.ends_with("subscribe"));
         match info.reply_mode.load(Ordering::Relaxed) {
             reply_mode::ON => {}
+            reply_mode::OFF if message => {}
             reply_mode::OFF => out.truncate(reply_start),
             reply_mode::SKIP_NEXT => info.reply_mode.store(reply_mode::SKIP_NOW, Ordering::Relaxed),
             _ => {
-                out.truncate(reply_start);
+                if !message {
+                    out.truncate(reply_start);
+                }
                 info.reply_mode.store(reply_mode::ON, Ordering::Relaxed);
             }
         }

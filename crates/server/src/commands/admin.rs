@@ -1,12 +1,16 @@
 //! Commands for those who run the server: SHUTDOWN, MONITOR, SLOWLOG, LATENCY, MEMORY, TIME.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use ardb_base::number::parse_i64;
 use ardb_commands::cmd::{args as parse, help};
 use ardb_commands::table::{Command, Flags, Group, Keys};
 use ardb_commands::{CmdError, CmdResult, Ctx, Outcome, error};
+use ardb_types::value::{Item, each_item};
+use ardb_types::{Kind, keyspace};
 
+use super::save;
 use crate::clock;
 use crate::server::{self, Shutdown};
 
@@ -32,9 +36,18 @@ fn shutdown(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     if abort {
         return Err(CmdError::text("ERR No shutdown in progress."));
     }
-    // Nobody is told: the connection's end says that it has begun.
     log::warn!("User requested shutdown...");
-    server::of(ctx.host).shut_down(how);
+    let server = server::of(ctx.host);
+    if how.save
+        && let Err(error) = save::save(server)
+    {
+        log::warn!("Error trying to save the DB: {error}");
+        if !how.force {
+            return Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+    }
+    // Nobody is told: the connection's end says that it has begun.
+    server.shut_down(how);
     Ok(Outcome::Done)
 }
 
@@ -116,6 +129,42 @@ fn memory_doctor(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+/// MEMORY USAGE key [SAMPLES count]: bytes of the rows that hold the key and its value, from the mean of so many items (0: all).
+fn memory_usage(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    /// What a row costs besides its own bytes: the rest of its name, and its place in a table.
+    const ROW: u64 = 48;
+    let samples = match args {
+        [_, _, _] => 5,
+        [_, _, _, option, count] if parse::is(option, "samples") => {
+            parse_i64(count).and_then(|n| u64::try_from(n).ok()).ok_or(error::SYNTAX)?
+        }
+        _ => return Err(error::SYNTAX),
+    };
+    let Some(row) = keyspace::lookup(&ctx.rows, &ctx.at(args[2]))? else {
+        ctx.out.null();
+        return Ok(Outcome::Done);
+    };
+    let own = ROW + args[2].len() as u64 + row.extra().len() as u64;
+    let bytes = if row.kind() == Kind::String {
+        row.size()
+    } else {
+        let (mut seen, mut bytes) = (0u64, 0u64);
+        each_item(&ctx.rows, &row, &mut |item| {
+            seen += 1;
+            bytes += match item {
+                Item::Piece(bytes) | Item::Element(bytes) => ROW + bytes.len() as u64,
+                Item::Field(field, value) => ROW + (field.len() + value.len()) as u64,
+                // A member has one row by name and one by score.
+                Item::Scored(member, _) => 2 * (ROW + member.len() as u64),
+            };
+            if seen == samples { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        (bytes as f64 / seen.max(1) as f64 * row.size() as f64) as u64
+    };
+    ctx.out.size(own + bytes);
+    Ok(Outcome::Done)
+}
+
 fn latency_empty(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
     ctx.out.array(0);
     Ok(Outcome::Done)
@@ -145,8 +194,12 @@ const SLOWLOG: &[Command] = &[
     Command::new("reset", 2, ADMIN, Keys::None, Group::Server, slowlog_reset).doc("2.2.12", "Empties the slow log"),
 ];
 
-const MEMORY: &[Command] = &[Command::new("doctor", 2, Flags::NONE, Keys::None, Group::Server, memory_doctor)
-    .doc("4.0.0", "Says whether memory is in order")];
+const MEMORY: &[Command] = &[
+    Command::new("doctor", 2, Flags::NONE, Keys::None, Group::Server, memory_doctor)
+        .doc("4.0.0", "Says whether memory is in order"),
+    Command::new("usage", -3, Flags::READONLY, Keys::Range { first: 2, last: 2, step: 1 }, Group::Server, memory_usage)
+        .doc("4.0.0", "Estimates the bytes that a key and its value take"),
+];
 
 const LATENCY: &[Command] = &[
     Command::new("history", 3, ADMIN, Keys::None, Group::Server, latency_empty)

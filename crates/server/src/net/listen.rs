@@ -61,15 +61,17 @@ impl Listeners {
             for word in config.text("bind").split_whitespace() {
                 let optional = word.starts_with('-');
                 let host = word.trim_start_matches('-');
-                let hosts: &[&str] = if host == "*" { &["0.0.0.0"] } else { &[host] };
-                for host in hosts {
-                    match tcp(host, port, backlog) {
-                        Ok(listener) => all.push(Listener::Tcp(listener)),
-                        Err(why) if optional && why.kind() != io::ErrorKind::AddrInUse => {
-                            log::debug!("not listening on {host}: {why}");
-                        }
-                        Err(why) => return Err(ListenError { on: format!("{host}:{port}"), why }),
+                let host = match host {
+                    "*" => "0.0.0.0",
+                    "::*" => "::",
+                    host => host,
+                };
+                match tcp(host, port, backlog) {
+                    Ok(listener) => all.push(Listener::Tcp(listener)),
+                    Err(why) if optional && why.kind() != io::ErrorKind::AddrInUse => {
+                        log::debug!("not listening on {host}: {why}");
                     }
+                    Err(why) => return Err(ListenError { on: format!("{host}:{port}"), why }),
                 }
             }
         }

@@ -346,7 +346,9 @@ impl Worker {
             }
         }
         let limit = self.server.query_limit();
-        if connection.input.pending_bytes() as u64 > limit {
+        let queued =
+            connection.session.as_ref().and_then(|session| session.multi.as_ref()).map_or(0, |queue| queue.bytes);
+        if (connection.input.pending_bytes() + queued) as u64 > limit {
             log::warn!(
                 "Closing client that reached max query buffer length: {}",
                 connection.info.line(clock::unix_ms())
@@ -421,6 +423,7 @@ impl Worker {
         if let Some(waiting) = self.server.parked.take(&self.server.shared, id) {
             connection.session = Some(waiting.session);
         }
+        self.server.replication.waits.leave(&self.server, id);
         if let Some(session) = &mut connection.session {
             forget(&self.server, session);
         }
