@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
+use super::arguments::{integer, string};
 use super::cache::Control;
 use super::interpreter::raise;
 use super::random::Rand48;
@@ -20,20 +21,6 @@ const LEVELS: [(&str, i64); 4] = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NO
 const REPL_ALL: i64 = 3;
 const REPL: [(&str, i64); 5] =
     [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", REPL_ALL)];
-
-/// The bytes of a string or of a number's text; nothing else has any.
-pub fn text_of(lua: &Lua, value: &Value) -> Result<Option<Vec<u8>>> {
-    Ok(match value {
-        Value::String(text) => Some(text.as_bytes().to_vec()),
-        Value::Integer(_) | Value::Number(_) => lua.coerce_string(value.clone())?.map(|text| text.as_bytes().to_vec()),
-        _ => None,
-    })
-}
-
-/// A number, or a string that spells one.
-pub fn number_of(lua: &Lua, value: &Value) -> Result<Option<f64>> {
-    lua.coerce_number(value.clone())
-}
 
 /// Makes the table.
 pub fn table(lua: &Lua, slot: &Table, shared: Weak<Shared>, control: &Arc<Control>) -> Result<Table> {
@@ -66,7 +53,7 @@ fn sha1hex(lua: &Lua, args: MultiValue) -> std::result::Result<Value, Fault> {
     if args.len() != 1 {
         return raise(lua, "wrong number of arguments");
     }
-    let text = text_of(lua, &args[0])?.unwrap_or_default();
+    let text = string(lua, &args, 0)?;
     Ok(Value::String(lua.create_string(sha1_hex(&text))?))
 }
 
@@ -77,15 +64,15 @@ fn log(lua: &Lua, args: MultiValue) -> std::result::Result<(), Fault> {
     let (Value::Integer(_) | Value::Number(_)) = args[0] else {
         return raise(lua, "First argument must be a number (log level).");
     };
-    let level = match number_of(lua, &args[0])?.map(convert::truncate) {
+    let level = match integer(lua, &args, 0).ok() {
         Some(0 | 1) => log::Level::Debug,
         Some(2) => log::Level::Info,
         Some(3) => log::Level::Warn,
         _ => return raise(lua, "Invalid debug level."),
     };
     let mut line = Vec::new();
-    for value in args.iter().skip(1) {
-        if let Some(text) = text_of(lua, value)? {
+    for index in 1..args.len() {
+        if let Ok(text) = string(lua, &args, index) {
             if !line.is_empty() {
                 line.push(b' ');
             }
@@ -113,7 +100,7 @@ fn set_repl(lua: &Lua, args: MultiValue) -> std::result::Result<(), Fault> {
     if args.len() != 1 {
         return raise(lua, "redis.set_repl() requires two arguments.");
     }
-    match number_of(lua, &args[0])?.map(convert::truncate) {
+    match integer(lua, &args, 0).ok() {
         Some(REPL_ALL) => Ok(()),
         // The log that replicas read is the one that makes writes durable: there is no write that only one of them gets.
         Some(0..REPL_ALL) => raise(lua, "redis.set_repl(): only redis.REPL_ALL is supported by this server."),
@@ -125,7 +112,7 @@ fn setresp(lua: &Lua, args: &MultiValue, control: &Control) -> std::result::Resu
     if args.len() != 1 {
         return raise(lua, "redis.setresp() requires one argument.");
     }
-    match number_of(lua, &args[0])?.map(convert::truncate) {
+    match integer(lua, args, 0).ok() {
         Some(version @ (2 | 3)) => {
             control.resp3.store(version == 3, Ordering::Relaxed);
             Ok(())
@@ -140,10 +127,10 @@ fn acl_check_cmd(lua: &Lua, args: &MultiValue, shared: &Weak<Shared>) -> std::re
         return raise(lua, "Please specify at least one argument for this redis lib call");
     }
     let mut words = Vec::with_capacity(args.len());
-    for value in args {
-        match text_of(lua, value)? {
-            Some(word) => words.push(word),
-            None => return raise(lua, "Lua redis lib command arguments must be strings or integers"),
+    for index in 0..args.len() {
+        match string(lua, args, index) {
+            Ok(word) => words.push(word),
+            Err(_) => return raise(lua, "Lua redis lib command arguments must be strings or integers"),
         }
     }
     let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
@@ -160,10 +147,7 @@ pub fn set_random(lua: &Lua, math: &Table) -> Result<()> {
     math.raw_set(
         "randomseed",
         library(lua, move |lua, args| {
-            let Some(seed) = number_of(lua, args.front().unwrap_or(&Value::Nil))? else {
-                return Err(Fault::Argument(1, "number expected".into()));
-            };
-            seeded.seed(convert::truncate(seed) as i32);
+            seeded.seed(integer(lua, &args, 0)? as i32);
             Ok(())
         })?,
     )?;
@@ -172,12 +156,7 @@ pub fn set_random(lua: &Lua, math: &Table) -> Result<()> {
 
 fn draw(lua: &Lua, args: &MultiValue, random: &Rand48) -> std::result::Result<f64, Fault> {
     let unit = random.unit();
-    let bound = |index: usize| -> std::result::Result<f64, Fault> {
-        match number_of(lua, &args[index])? {
-            Some(number) => Ok(convert::truncate(number) as f64),
-            None => Err(Fault::Argument(index as i32 + 1, "number expected".into())),
-        }
-    };
+    let bound = |index: usize| integer(lua, args, index).map(|n| n as f64);
     let (low, high) = match args.len() {
         0 => return Ok(unit),
         1 => (1.0, bound(0)?),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use mlua::{Function, HookTriggers, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
 use super::cache::Control;
-use super::{api, convert, raw};
+use super::{api, bits, convert, json, msgpack, raw, structs};
 use crate::shared::Shared;
 
 /// How much memory the interpreter may hold, bytes. Scripts that want more fail.
@@ -102,6 +102,10 @@ impl Interpreter {
         replace_functions(&lua, &globals)?;
         keep_only(&globals, GLOBALS)?;
         globals.raw_set("redis", api::table(&lua, &slot, Arc::downgrade(shared), &shared.scripts.control)?)?;
+        globals.raw_set("bit", bits::table(&lua)?)?;
+        globals.raw_set("cjson", json::table(&lua)?)?;
+        globals.raw_set("cmsgpack", msgpack::table(&lua)?)?;
+        globals.raw_set("struct", structs::table(&lua)?)?;
         api::set_random(&lua, &globals.raw_get("math")?)?;
         protect_tables(&lua, &globals)?;
         install_hook(&lua, Arc::downgrade(shared), shared.scripts.control.clone(), HOOK_EVERY)?;

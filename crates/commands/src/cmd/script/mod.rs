@@ -4,13 +4,21 @@
 //! the script itself never is.
 
 mod api;
+mod arguments;
+mod bits;
 mod cache;
 mod convert;
 mod interpreter;
+mod json;
+mod json_decode;
+#[cfg(test)]
+mod library_tests;
+mod msgpack;
 mod random;
 mod raw;
 mod run;
 mod shebang;
+mod structs;
 #[cfg(test)]
 mod tests;
 
