@@ -69,7 +69,9 @@ impl Accesses {
         let seconds = self.seconds(now);
         // What was idle since before the start moves the start back.
         if access.idle > seconds {
-            self.start.fetch_sub((access.idle - seconds) * 1000, Relaxed);
+            let back = (access.idle - seconds).saturating_mul(1000);
+            let start = self.start.load(Relaxed).saturating_sub(back).max(1);
+            self.start.store(start, Relaxed);
         }
         let seconds = self.seconds(now).saturating_sub(access.idle);
         let (entry, tag) = self.place(db, key);
@@ -96,13 +98,13 @@ mod tests {
     #[test]
     fn idle_time_counts_from_the_last_use() {
         let accesses = Accesses::default();
-        accesses.note(0, b"a", 10_000);
-        accesses.note(0, b"b", 13_000);
-        assert_eq!(accesses.get(0, b"a", 15_500).idle, 5);
-        assert_eq!(accesses.get(0, b"b", 15_500).idle, 2);
-        assert_eq!(accesses.get(1, b"a", 15_500), Access { idle: 5, frequency: 0 }, "unknown: since the start");
-        accesses.set(0, b"c", 16_000, Access { idle: 1000, frequency: 100 });
-        assert_eq!(accesses.get(0, b"c", 16_000), Access { idle: 1000, frequency: 100 });
+        accesses.note(0, b"a", 9_000_010_000);
+        accesses.note(0, b"b", 9_000_013_000);
+        assert_eq!(accesses.get(0, b"a", 9_000_015_500).idle, 5);
+        assert_eq!(accesses.get(0, b"b", 9_000_015_500).idle, 2);
+        assert_eq!(accesses.get(1, b"a", 9_000_015_500), Access { idle: 5, frequency: 0 }, "unknown: since the start");
+        accesses.set(0, b"c", 9_000_016_000, Access { idle: 1000, frequency: 100 });
+        assert_eq!(accesses.get(0, b"c", 9_000_016_000), Access { idle: 1000, frequency: 100 });
     }
 
     #[test]

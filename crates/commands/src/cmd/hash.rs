@@ -287,11 +287,12 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// HSCAN key cursor [MATCH pattern] [COUNT count]
 fn hscan(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let options = scan::parse_scan_options(scan::parse_cursor(args[2])?, &args[3..], false)?;
+    let cursor = scan::parse_cursor(args[2])?;
     let hash = open(ctx, args[1])?;
     let mut found = Vec::new();
     let mut next = 0;
     if let Some(hash) = hash {
+        let options = scan::parse_scan_options(cursor, &args[3..], false)?;
         let object = hash.collection().object();
         next = scan_members(&ctx.rows, object, options.cursor, options.count, &mut |field, value| {
             if options.matches(field) {

@@ -62,7 +62,7 @@ fn an_expiry_moves_with_its_key() {
     server.session.db = 0;
     server.take_log();
     assert_eq!(server.run("MOVE b 3"), ":1", "what has expired there is no obstacle");
-    assert_eq!(server.take_log(), "MULTI | SELECT 3 | DEL b | SELECT 0 | MOVE b 3 | EXEC");
+    assert_eq!(server.take_log(), "SELECT 3 | MULTI | DEL b | SELECT 0 | MOVE b 3 | EXEC");
 }
 
 #[test]

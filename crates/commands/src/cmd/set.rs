@@ -144,6 +144,11 @@ fn smove(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+/// A count that is not negative.
+fn positive(text: &[u8]) -> Result<u64, CmdError> {
+    int(text).ok().and_then(|n| u64::try_from(n).ok()).ok_or(error::MUST_BE_POSITIVE)
+}
+
 /// SPOP key [count]
 fn spop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     if args.len() > 3 {
@@ -151,7 +156,7 @@ fn spop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     }
     let count = match args.get(2) {
         None => None,
-        Some(text) => Some(u64::try_from(int(text)?).map_err(|_| error::MUST_BE_POSITIVE)?),
+        Some(text) => Some(positive(text)?),
     };
     let set = open(ctx, args[1])?;
     let (Some(mut set), true) = (set, count != Some(0)) else {
@@ -235,10 +240,11 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// SSCAN key cursor [MATCH pattern] [COUNT count]
 fn sscan(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let options = scan::parse_scan_options(scan::parse_cursor(args[2])?, &args[3..], false)?;
+    let cursor = scan::parse_cursor(args[2])?;
     let mut found = Vec::new();
     let mut next = 0;
     if let Some(set) = open(ctx, args[1])? {
+        let options = scan::parse_scan_options(cursor, &args[3..], false)?;
         let object = set.collection().object();
         next = scan_members(&ctx.rows, object, options.cursor, options.count, &mut |member, _| {
             if options.matches(member) {
