@@ -1,6 +1,7 @@
 //! The one place where the server reads the time of day. Crates below get it as an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970.
 #[must_use]
@@ -12,4 +13,11 @@ pub fn unix_us() -> i64 {
 #[must_use]
 pub fn unix_ms() -> i64 {
     unix_us() / 1000
+}
+
+/// Milliseconds since the first call; never goes back.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }

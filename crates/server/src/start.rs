@@ -205,7 +205,9 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
     let mut seed = [0; 8];
     random_bytes(&mut seed);
     let groups: Vec<_> = cmd::GROUPS.iter().chain(commands::GROUPS).copied().collect();
-    let shared = Arc::new(Shared::new(Table::new(&groups), databases, u64::from_le_bytes(seed)));
+    let mut shared = Shared::new(Table::new(&groups), databases, u64::from_le_bytes(seed));
+    shared.clock = clock::monotonic_ms;
+    let shared = Arc::new(shared);
     let mut run_id = [0; 20];
     random_bytes(&mut run_id);
     let server = Server::new(config, shared, store, hex(&run_id));

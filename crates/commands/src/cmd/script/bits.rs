@@ -16,16 +16,17 @@ fn signed(bits: u32) -> i32 {
     bits as i32
 }
 
-type Named<F> = (&'static str, F);
+type Unary = fn(u32) -> u32;
+type Binary = fn(u32, u32) -> u32;
 
 /// Makes the table.
 pub fn table(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
-    let unary: [Named<fn(u32) -> u32>; 3] = [("tobit", |a| a), ("bnot", |a| !a), ("bswap", u32::swap_bytes)];
+    let unary: [(&str, Unary); 3] = [("tobit", |a| a), ("bnot", |a| !a), ("bswap", u32::swap_bytes)];
     for (name, apply) in unary {
         table.raw_set(name, library(lua, move |lua, args| Ok(signed(apply(bits(lua, &args, 0)?))))?)?;
     }
-    let many: [Named<fn(u32, u32) -> u32>; 3] = [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
+    let many: [(&str, Binary); 3] = [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
     for (name, apply) in many {
         let fold = move |lua: &Lua, args: MultiValue| {
             let mut all = bits(lua, &args, 0)?;
@@ -36,7 +37,7 @@ pub fn table(lua: &Lua) -> Result<Table> {
         };
         table.raw_set(name, library(lua, fold)?)?;
     }
-    let shifts: [Named<fn(u32, u32) -> u32>; 5] = [
+    let shifts: [(&str, Binary); 5] = [
         ("lshift", |a, n| a << n),
         ("rshift", |a, n| a >> n),
         ("arshift", |a, n| (signed(a) >> n) as u32),
