@@ -7,6 +7,7 @@ mod e2e {
     pub mod as_replica;
     pub mod basics;
     pub mod durability;
+    pub mod links;
     pub mod protocol;
     pub mod wire;
 }

@@ -11,7 +11,7 @@ use ardb_types::set::Set;
 
 use super::args::{int, is};
 use super::scan;
-use crate::context::Ctx;
+use crate::context::{Ctx, Origin};
 use crate::error::{self, CmdError};
 use crate::shared::Events;
 use crate::table::{Command, Flags, Group, Keys};
@@ -270,6 +270,21 @@ fn open_all(ctx: &Ctx<'_>, keys: &[&[u8]]) -> Result<Vec<Option<Set>>, CmdError>
     keys.iter().map(|key| open(ctx, key)).collect()
 }
 
+/// The sets of an operation. An intersection in a master's stream looks no further than the first key that is missing: before Redis 7.0 that
+/// was the result, whatever the keys behind it hold.
+fn open_operands(ctx: &Ctx<'_>, operation: Operation, keys: &[&[u8]]) -> Result<Vec<Option<Set>>, CmdError> {
+    let mut sets = Vec::with_capacity(keys.len());
+    for key in keys {
+        let set = open(ctx, key)?;
+        let decided = set.is_none() && operation == Operation::Inter && ctx.origin == Origin::Stream;
+        sets.push(set);
+        if decided {
+            break;
+        }
+    }
+    Ok(sets)
+}
+
 /// Visits each member of the operation's result once, until it breaks.
 fn compute(
     ctx: &Ctx<'_>,
@@ -348,7 +363,7 @@ fn compute(
 }
 
 fn reply_operation(ctx: &mut Ctx<'_>, operation: Operation, keys: &[&[u8]]) -> CmdResult {
-    let sets = open_all(ctx, keys)?;
+    let sets = open_operands(ctx, operation, keys)?;
     let mut found: Vec<u8> = Vec::new();
     let mut count = 0;
     let mut reply = ardb_resp::Reply::new(ctx.out.protocol());
@@ -364,7 +379,7 @@ fn reply_operation(ctx: &mut Ctx<'_>, operation: Operation, keys: &[&[u8]]) -> C
 }
 
 fn store_operation(ctx: &mut Ctx<'_>, operation: Operation, args: &[&[u8]], event: &str) -> CmdResult {
-    let sets = open_all(ctx, &args[2..])?;
+    let sets = open_operands(ctx, operation, &args[2..])?;
     let at = ctx.at(args[1]);
     let old = keyspace::lookup_raw(&ctx.rows, &at)?;
     let existed = old.as_ref().is_some_and(|row| !keyspace::is_due(row, at.now));
@@ -454,13 +469,18 @@ fn sintercard(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         return Err(CmdError::text("ERR Number of keys can't be greater than number of args"));
     }
     let (keys, rest) = args[2..].split_at(numkeys);
-    let limit = match rest {
-        [] => 0,
-        [word, limit] if is(word, "limit") => {
-            number::parse_i64(limit).filter(|n| *n >= 0).ok_or(CmdError::text("ERR LIMIT can't be negative"))?
+    let mut limit = 0;
+    let mut options = rest.chunks_exact(2);
+    for option in options.by_ref() {
+        if !is(option[0], "limit") {
+            return Err(error::SYNTAX);
         }
-        _ => return Err(error::SYNTAX),
-    };
+        let number = number::parse_i64(option[1]).filter(|n| *n >= 0);
+        limit = number.ok_or(CmdError::text("ERR LIMIT can't be negative"))?;
+    }
+    if !options.remainder().is_empty() {
+        return Err(error::SYNTAX);
+    }
     let sets = open_all(ctx, keys)?;
     let mut count = 0;
     compute(ctx, Operation::Inter, &sets, &mut |_| {
@@ -505,6 +525,26 @@ pub const COMMANDS: &[Command] = &[
 #[cfg(test)]
 mod tests {
     use crate::testing::Harness;
+
+    #[test]
+    fn an_old_masters_intersection_ends_at_the_first_missing_key() {
+        let mut server = Harness::new();
+        server.run("SADD to a");
+        server.run("SET wrong x");
+        let reply = server.run("SINTERSTORE to none wrong");
+        assert!(reply.starts_with("-WRONGTYPE"), "{reply}");
+        let mut in_stream = |args: &[&[u8]]| {
+            let run = |ctx: &mut crate::Ctx<'_>| {
+                ctx.origin = crate::Origin::Stream;
+                let command = crate::dispatch::resolve(&ctx.shared.table, args).expect("it is known");
+                crate::dispatch::execute(ctx, command, args);
+            };
+            String::from_utf8_lossy(&server.with_ctx(run).1).into_owned()
+        };
+        assert_eq!(in_stream(&[b"SINTERSTORE", b"to", b"none", b"wrong"]), ":0\r\n");
+        assert!(in_stream(&[b"SINTERSTORE", b"to", b"wrong", b"none"]).starts_with("-WRONGTYPE"));
+        assert_eq!(server.run("EXISTS to"), ":0");
+    }
 
     #[test]
     fn pops_are_logged_as_removals() {

@@ -193,9 +193,8 @@ pub fn receive(
     let started = monotonic_ms();
     let generation = server.store.begin_generation()?;
     let total = loop {
-        match wire.next_event()? {
-            (Event::RdbBegins(total), _) => break total,
-            (_, _) => {}
+        if let (Event::RdbBegins(total), _) = wire.next_event()? {
+            break total;
         }
     };
     {
