@@ -124,6 +124,10 @@ fn cmsgpack_packs_and_unpacks() {
         ("return cmsgpack.unpack(string.rep('\\145', 100000))", "-ERR user_script:1: stack overflow"),
         ("return cmsgpack.unpack(cmsgpack.pack({1,{a='x'},string.rep('y',40)}))[2].a", "$1 x"),
         ("return #cmsgpack.unpack(cmsgpack.pack(string.rep('x',70000)))", ":70000"),
+        (
+            "local t = {} for i = 1, 20000 do t['k' .. i] = 'v' end return cmsgpack.unpack(cmsgpack.pack(t)).k20000",
+            "$1 v",
+        ),
     ]);
 }
 

@@ -82,21 +82,21 @@ fn put_number(out: &mut Vec<u8>, number: f64) {
     }
 }
 
-/// The pairs of a table, and whether their keys are exactly 1, 2, 3, ...
-fn pairs_of(table: &Table) -> Fallible<(Vec<(Value, Value)>, bool)> {
-    let mut pairs = Vec::new();
-    let mut greatest = 0.0f64;
-    let mut positive = true;
+/// How many pairs a table has, and whether their keys are exactly 1, 2, 3, ... Nothing is collected: the interpreter can only hold some
+/// thousands of values for us at a time.
+fn shape(table: &Table) -> Fallible<(usize, bool)> {
+    let (mut count, mut greatest, mut positive) = (0usize, 0.0f64, true);
     for pair in table.pairs::<Value, Value>() {
-        let (key, value) = pair?;
-        match key.as_number().or_else(|| key.as_integer().map(|n| n as f64)) {
-            Some(n) if n >= 1.0 && n.floor() == n && !key.is_string() => greatest = greatest.max(n),
-            _ => positive = false,
-        }
-        pairs.push((key, value));
+        let key = match pair?.0 {
+            Value::Integer(n) => n as f64,
+            Value::Number(n) => n,
+            _ => 0.0,
+        };
+        positive &= key >= 1.0 && key.floor() == key;
+        greatest = greatest.max(key);
+        count += 1;
     }
-    let sequence = positive && greatest == pairs.len() as f64;
-    Ok((pairs, sequence))
+    Ok((count, positive && greatest == count as f64))
 }
 
 fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Fallible<()> {
@@ -109,17 +109,18 @@ fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Fallible<()> {
         Value::Integer(n) => put_number(out, *n as f64),
         Value::Number(n) => put_number(out, *n),
         Value::Table(table) if depth < MAX_PACKED_DEPTH => {
-            let (pairs, sequence) = pairs_of(table)?;
+            let (count, sequence) = shape(table)?;
             if sequence {
-                put_length(out, pairs.len(), (0x90, 16), None, 0xdc, 0xdd)?;
-                for index in 1..=pairs.len() {
+                put_length(out, count, (0x90, 16), None, 0xdc, 0xdd)?;
+                for index in 1..=count {
                     put(out, &table.raw_get::<Value>(index)?, depth + 1)?;
                 }
             } else {
-                put_length(out, pairs.len(), (0x80, 16), None, 0xde, 0xdf)?;
-                for (key, value) in &pairs {
-                    put(out, key, depth + 1)?;
-                    put(out, value, depth + 1)?;
+                put_length(out, count, (0x80, 16), None, 0xde, 0xdf)?;
+                for pair in table.pairs::<Value, Value>() {
+                    let (key, value) = pair?;
+                    put(out, &key, depth + 1)?;
+                    put(out, &value, depth + 1)?;
                 }
             }
         }

@@ -120,6 +120,20 @@ struct Run {
     ends: Vec<usize>,
 }
 
+impl Run {
+    /// Adds an argument; false if it has no text.
+    fn push(&mut self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.bytes.extend_from_slice(&text.as_bytes()),
+            Value::Integer(number) => self.bytes.extend_from_slice(number.to_string().as_bytes()),
+            Value::Number(number) => self.bytes.extend_from_slice(&f64_text(*number)),
+            _ => return false,
+        }
+        self.ends.push(self.bytes.len());
+        true
+    }
+}
+
 /// Runs the script and writes its reply.
 fn run(
     ctx: &mut Ctx<'_>,
@@ -218,25 +232,20 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
     }
     run.bytes.clear();
     run.ends.clear();
-    let unpacked;
-    let args = match (&args[0], args.get(1), args.get(2).and_then(Value::as_usize)) {
+    let texts = match (&args[0], args.get(1), args.get(2).and_then(Value::as_usize)) {
+        // One at a time: the interpreter can only hold some thousands of values for us.
         (first, Some(Value::Table(table)), Some(count)) if *first == raw::packed() => {
-            unpacked = (1..=count).map(|index| table.raw_get(index)).collect::<mlua::Result<MultiValue>>()?;
-            &unpacked
-        }
-        _ => args,
-    };
-    for value in args {
-        match value {
-            Value::String(text) => run.bytes.extend_from_slice(&text.as_bytes()),
-            Value::Integer(number) => run.bytes.extend_from_slice(number.to_string().as_bytes()),
-            Value::Number(number) => run.bytes.extend_from_slice(&f64_text(*number)),
-            _ => {
-                let text = b"Lua redis lib command arguments must be strings or integers";
-                return Ok((true, Value::Table(convert::error_table(lua, text)?)));
+            let mut texts = true;
+            for index in 1..=count {
+                texts = texts && run.push(&table.raw_get(index)?);
             }
+            texts
         }
-        run.ends.push(run.bytes.len());
+        _ => args.iter().all(|value| run.push(value)),
+    };
+    if !texts {
+        let text = b"Lua redis lib command arguments must be strings or integers";
+        return Ok((true, Value::Table(convert::error_table(lua, text)?)));
     }
     let mut start = 0;
     let words: Vec<&[u8]> = run

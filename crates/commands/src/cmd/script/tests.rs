@@ -260,7 +260,9 @@ fn memory_and_recursion_have_bounds() {
         eval(&mut server, "local t = {} for i = 1, 7999 do t[i] = i end return redis.call('rpush', 'l', unpack(t))"),
         ":7999"
     );
-    assert_eq!(eval(&mut server, "return #redis.call('lrange', 'l', 0, -1)"), ":7999");
+    let texts = "local t = {} for i = 1, 7990 do t[i] = 'x' .. i end return redis.call('rpush', 'l', unpack(t))";
+    assert_eq!(eval(&mut server, texts), ":15989");
+    assert_eq!(eval(&mut server, "return #redis.call('lrange', 'l', 0, -1)"), ":15989");
 }
 
 #[test]
