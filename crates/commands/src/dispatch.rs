@@ -38,7 +38,10 @@ pub fn resolve(table: &Table, args: &[&[u8]]) -> Result<&'static Command, CmdErr
 }
 
 fn unknown_command(args: &[&[u8]]) -> CmdError {
-    let cut = |bytes: &[u8], most: usize| -> Vec<u8> { bytes[..bytes.len().min(most)].to_vec() };
+    // Redis prints them as C strings: they end at a zero byte.
+    let cut = |bytes: &[u8], most: usize| -> Vec<u8> {
+        bytes.iter().take(most).take_while(|byte| **byte != 0).copied().collect()
+    };
     let mut text = b"ERR unknown command '".to_vec();
     text.extend(cut(args.first().copied().unwrap_or(b""), 128));
     text.extend_from_slice(b"', with args beginning with: ");
@@ -47,8 +50,8 @@ fn unknown_command(args: &[&[u8]]) -> CmdError {
         if quoted.len() >= 128 {
             break;
         }
+        let room = 128 - quoted.len();
         quoted.push(b'\'');
-        let room = 128 - quoted.len().min(128);
         quoted.extend(cut(arg, room));
         quoted.extend_from_slice(b"' ");
     }

@@ -163,10 +163,12 @@ fn llen(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// LINDEX key index
 fn lindex(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let list = open(ctx, args[1])?;
-    let index = int(args[2])?;
-    let value = match list.as_ref().and_then(|list| Some((list, list.resolve(index)?))) {
-        Some((list, index)) => Some(list.get(&ctx.rows, index)?),
+    let Some(list) = open(ctx, args[1])? else {
+        ctx.out.null();
+        return Ok(Outcome::Done);
+    };
+    let value = match list.resolve(int(args[2])?) {
+        Some(index) => Some(list.get(&ctx.rows, index)?),
         None => None,
     };
     ctx.out.bulk_or_null(value.as_deref());
@@ -287,9 +289,6 @@ fn lpos(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         let number = || int(option[1]);
         if is(option[0], "rank") {
             rank = number()?;
-            if rank == i64::MIN {
-                return Err(error::OUT_OF_RANGE);
-            }
             if rank == 0 {
                 return Err(CmdError::text(
                     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",

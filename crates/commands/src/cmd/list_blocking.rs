@@ -146,9 +146,16 @@ impl<'a> Multi<'a> {
         }
         let (keys, rest) = args[1..].split_at(numkeys as usize);
         let end = end(rest[0])?;
+        // A bad count is complained of before what follows it, as in Redis.
         let count = match &rest[1..] {
             [] => 1,
-            [word, count] if is(word, "count") => positive(count, "ERR count should be greater than 0")?,
+            [word, count, more @ ..] if is(word, "count") => {
+                let count = positive(count, "ERR count should be greater than 0")?;
+                if !more.is_empty() {
+                    return Err(error::SYNTAX);
+                }
+                count
+            }
             _ => return Err(error::SYNTAX),
         };
         Ok(Multi { keys, end, count })

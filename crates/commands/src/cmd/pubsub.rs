@@ -139,7 +139,10 @@ fn spublish(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 fn list_channels(ctx: &mut Ctx<'_>, args: &[&[u8]], kind: Kind) -> CmdResult {
     if args.len() > 3 {
-        return Err(crate::dispatch::wrong_arity("pubsub|channels"));
+        let name = String::from_utf8_lossy(args[1]);
+        return Err(CmdError::text(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP."
+        )));
     }
     let pattern = args.get(2);
     let found: Vec<Vec<u8>> = ctx
@@ -157,7 +160,7 @@ fn list_channels(ctx: &mut Ctx<'_>, args: &[&[u8]], kind: Kind) -> CmdResult {
 
 fn count_listeners(ctx: &mut Ctx<'_>, args: &[&[u8]], kind: Kind) -> CmdResult {
     let known: std::collections::HashMap<Vec<u8>, usize> = ctx.shared.hub.channels(kind).into_iter().collect();
-    ctx.out.map(args.len() - 2);
+    ctx.out.array(2 * (args.len() - 2));
     for name in &args[2..] {
         ctx.out.bulk(name);
         ctx.out.size(known.get(*name).copied().unwrap_or(0) as u64);

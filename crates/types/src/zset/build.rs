@@ -8,7 +8,7 @@ use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 
 use super::node::{NodeBuf, separator};
 use super::tree::{NODE_MAX, ROOT_MAX, RUN_MAX, TAIL_MAX, node_row};
-use super::{HEIGHT, HIGH, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row, u32_at, u64_at};
+use super::{HEIGHT, HIGH, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row, score_sign, u32_at, u64_at};
 use crate::{At, KeyRow, TypeError};
 
 /// Rows of a run as built: room to grow on both sides of its bounds.
@@ -54,9 +54,8 @@ impl ZSetBuilder {
     /// Adds a member that the caller knows not to be there, with a score that is not NaN.
     pub fn append_new(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) {
         debug_assert!(!score.is_nan(), "a score is a number");
-        let score = score + 0.0;
         rows.put(member_row(self.object, member), &score.to_le_bytes());
-        rows.put(score_row(self.object, score, member), b"");
+        rows.put(score_row(self.object, score, member), score_sign(score));
         self.size += 1;
         let order = order_of_f64(score);
         let bytes = &mut self.extra.bytes;

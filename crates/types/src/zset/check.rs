@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use ardb_engine::row::{f64_of_order, order_of_f64};
+use ardb_engine::row::order_of_f64;
 use ardb_engine::{Direction, RowRange, Rows, Space};
 
 use super::node::NodeRef;
@@ -26,8 +26,12 @@ impl ZSet {
         })
         .expect("rows can be read");
         rows.scan(RowRange::group(Space::Score, self.object.0), Direction::Forward, &mut |key, value| {
-            assert!(value.is_empty());
-            assert_eq!(members.get(key.tail).copied(), Some(f64_of_order(key.order)), "a score row without its member");
+            let score = super::score_of_place(key.order, value);
+            assert_eq!(
+                members.get(key.tail).map(|s| s.to_bits()),
+                Some(score.to_bits()),
+                "a score row without its member"
+            );
             assert!(self.low() <= key.order && key.order <= self.high(), "outside low and high");
             places.push((key.order, key.tail.to_vec()));
             ControlFlow::Continue(())

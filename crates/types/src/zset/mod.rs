@@ -32,7 +32,7 @@ mod tree;
 
 use ardb_base::hash::member_hash;
 use ardb_base::id::{ObjectId, UnixMs};
-use ardb_engine::row::order_of_f64;
+use ardb_engine::row::{f64_of_order, order_of_f64};
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError, keyspace};
@@ -105,6 +105,20 @@ fn member_row(object: ObjectId, member: &[u8]) -> RowKey<'_> {
 /// The name of a member's row by score.
 fn score_row(object: ObjectId, score: f64, member: &[u8]) -> RowKey<'_> {
     RowKey::new(Space::Score, object.0, order_of_f64(score), member)
+}
+
+/// Redis's defaults for what a listpack may hold; see [`ZSet::keeps_sign`].
+const LISTPACK_ENTRIES: u64 = 128;
+const LISTPACK_VALUE: u64 = 64;
+
+/// The value of a member's row by score: empty, but for negative zero, which has the place of zero and is told from it by one byte.
+fn score_sign(score: f64) -> &'static [u8] {
+    if score == 0.0 && score.is_sign_negative() { b"-" } else { b"" }
+}
+
+/// The score that a row by score stands for.
+fn score_of_place(order: u64, sign: &[u8]) -> f64 {
+    if sign.is_empty() { f64_of_order(order) } else { -0.0 }
 }
 
 /// The score that a `Member` row holds.
@@ -265,10 +279,10 @@ impl ZSet {
         score: f64,
     ) -> Result<Inserted, TypeError> {
         debug_assert!(!score.is_nan(), "a score is a number");
-        let score = score + 0.0;
         if old == Some(score) {
             return Ok(Inserted::Same);
         }
+        let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
         if self.object.0 == 0 {
             self.object = rows.new_object();
             self.fresh = true;
@@ -276,7 +290,7 @@ impl ZSet {
         }
         let order = order_of_f64(score);
         rows.put(member_row(self.object, member), &score.to_le_bytes());
-        rows.put(score_row(self.object, score, member), b"");
+        rows.put(score_row(self.object, score, member), score_sign(score));
         if order < self.low() {
             self.set_u64(LOW, order);
         }
@@ -299,6 +313,14 @@ impl ZSet {
             }
         }
         Ok(Inserted::Added)
+    }
+
+    /// Whether a negative zero stays one. In Redis it does in sets that are, or have been, too big for a listpack, whose integers have no
+    /// such thing; clients see it.
+    fn keeps_sign(&self, member: &[u8], new: bool) -> bool {
+        let size = self.size + u64::from(new);
+        size.max(u64::from(self.peak())) > LISTPACK_ENTRIES
+            || (member.len() as u64).max(u64::from(self.longest_member())) > LISTPACK_VALUE
     }
 
     /// Takes the member out; its score, or `None` if it was not there.

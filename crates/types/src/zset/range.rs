@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use ardb_base::random::Random;
-use ardb_engine::row::{f64_of_order, order_of_f64};
+use ardb_engine::row::order_of_f64;
 use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 
 use super::ZSet;
@@ -132,7 +132,7 @@ impl ZSet {
         reverse: bool,
     ) -> Result<Span, TypeError> {
         let mut all: Vec<(u64, Vec<u8>)> = Vec::new();
-        self.scan(rows, (0, b""), None, Direction::Forward, &mut |order, member| {
+        self.scan(rows, (0, b""), None, Direction::Forward, &mut |order, member, _| {
             all.push((order, member.to_vec()));
             ControlFlow::Continue(())
         })?;
@@ -173,7 +173,7 @@ impl ZSet {
     /// The order of the first or last score.
     fn end(&self, rows: &(impl Rows + ?Sized), side: Direction) -> Result<u64, TypeError> {
         let mut found = 0;
-        self.scan(rows, (0, b""), None, side, &mut |order, _| {
+        self.scan(rows, (0, b""), None, side, &mut |order, _, _| {
             found = order;
             ControlFlow::Break(())
         })?;
@@ -187,7 +187,7 @@ impl ZSet {
         from: Position<'_>,
         to: Option<Position<'_>>,
         direction: Direction,
-        visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(u64, &[u8], f64) -> ControlFlow<()>,
     ) -> Result<(), TypeError> {
         if self.size == 0 {
             return Ok(());
@@ -202,7 +202,9 @@ impl ZSet {
             return Ok(());
         }
         let range = RowRange { space: Space::Score, group: self.object.0, from, to };
-        Ok(rows.scan(range, direction, &mut |key, _| visit(key.order, key.tail))?)
+        Ok(rows.scan(range, direction, &mut |key, sign| {
+            visit(key.order, key.tail, super::score_of_place(key.order, sign))
+        })?)
     }
 
     /// How many members lie before a position.
@@ -212,7 +214,7 @@ impl ZSet {
         }
         let run = self.run_at(rows, position)?;
         let mut count = run.before;
-        self.scan(rows, borrow(&run.lower), Some(position), Direction::Forward, &mut |_, _| {
+        self.scan(rows, borrow(&run.lower), Some(position), Direction::Forward, &mut |_, _, _| {
             count += 1;
             ControlFlow::Continue(())
         })?;
@@ -271,13 +273,13 @@ impl ZSet {
         } else {
             (borrow(&lower), None, Direction::Forward)
         };
-        self.scan(rows, from, to, direction, &mut |order, member| {
+        self.scan(rows, from, to, direction, &mut |_, member, score| {
             if skip > 0 {
                 skip -= 1;
                 return ControlFlow::Continue(());
             }
             left -= 1;
-            visit(member, f64_of_order(order))?;
+            visit(member, score)?;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
@@ -307,13 +309,13 @@ impl ZSet {
         let mut skip = offset;
         let mut left = limit.unwrap_or(u64::MAX);
         let direction = if reverse { Direction::Backward } else { Direction::Forward };
-        self.scan(rows, borrow(&span.from), span.to.as_ref().map(borrow), direction, &mut |order, member| {
+        self.scan(rows, borrow(&span.from), span.to.as_ref().map(borrow), direction, &mut |_, member, score| {
             if skip > 0 {
                 skip -= 1;
                 return ControlFlow::Continue(());
             }
             left -= 1;
-            visit(member, f64_of_order(order))?;
+            visit(member, score)?;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
