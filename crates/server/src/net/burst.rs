@@ -34,6 +34,55 @@ const EFFECTS: usize = 1 << 20;
 /// Requests of one connection whose rows are brought into memory before the lock is taken.
 const TOUCHED: usize = 256;
 
+/// Decides which keys are looked at before the lock is taken.
+#[derive(Debug, Default)]
+pub struct Care {
+    /// Keys that are all looked at from here on.
+    left: u32,
+    /// Keys passed over since the last look.
+    passed: u32,
+    /// Looks of the current window, and how many of them were slow.
+    looks: u32,
+    slow: u32,
+}
+
+impl Care {
+    /// One key in so many is looked at while all rows are in memory.
+    const SAMPLE: u32 = 8;
+    /// A look that takes longer has met the disk, or at least the engine's own blocks; or the thread was interrupted.
+    const SLOW: Duration = Duration::from_micros(10);
+    /// Looks that make a window, and slow ones in it that cannot be interruptions.
+    const WINDOW: u32 = 64;
+    const MANY: u32 = 3;
+    /// Keys looked at after such a window.
+    const AFTER: u32 = 4096;
+
+    /// Whether to look at the next key.
+    fn next(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        self.passed += 1;
+        if self.passed >= Self::SAMPLE {
+            self.passed = 0;
+            return true;
+        }
+        false
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.looks += 1;
+        self.slow += u32::from(time > Self::SLOW);
+        if self.slow >= Self::MANY {
+            self.left = Self::AFTER;
+        }
+        if self.looks >= Self::WINDOW || self.slow >= Self::MANY {
+            (self.looks, self.slow) = (0, 0);
+        }
+    }
+}
+
 impl Connection {
     /// Whether its next request may be executed, and no pause holds it up.
     #[must_use]
@@ -52,6 +101,24 @@ impl Connection {
             (Some(session), Some(Ok(command))) => dispatch::needs_writer(session, command),
             _ => false,
         }
+    }
+
+    /// Whether its next request must not wait for the lock, since a script over its time holds it.
+    fn refused_as_busy(&self, server: &Server) -> bool {
+        server.shared.gates.busy_script.load(Ordering::Relaxed)
+            && matches!(self.input.next().map(|request| &request.command),
+                Some(Ok(command)) if !command.flags.has(Flags::ALLOW_BUSY))
+    }
+
+    /// Replies BUSY to its next request.
+    fn refuse_as_busy(&mut self, server: &Arc<Server>, rows: &dyn ardb_engine::Rows, now: i64) {
+        let Some(client) = self.session.as_mut() else { return };
+        let Connection { input, out, info, .. } = self;
+        input.take(|_, args| {
+            let rows = Access::Read(rows);
+            let run = Run { server, rows, session: client, out, origin: Origin::Client, now };
+            run.request(info, &Err(ardb_commands::error::BUSY_SCRIPT), args);
+        });
     }
 
     /// Runs its next request. Gives the waiting client if it blocks.
@@ -97,6 +164,10 @@ impl Worker {
                 let Some(connection) = &mut self.connections[slot] else { continue };
                 while !connection.killed() && connection.runnable_now(server) {
                     if connection.needs_writer() {
+                        if connection.refused_as_busy(server) {
+                            connection.refuse_as_busy(server, &view, clock::unix_ms());
+                            continue;
+                        }
                         writers.push(slot);
                         break;
                     }
@@ -116,9 +187,13 @@ impl Worker {
     }
 
     /// Brings the rows of the keys that are about to be written into memory.
+    ///
+    /// Looking at a row that is there already costs nearly as much as the command itself, so while hardly any row turns out to come from
+    /// the disk only one key in eight is looked at; a few that do bring the next thousands under care.
     fn touch(&mut self, writers: &[usize]) {
         let now = clock::unix_ms();
         let view = self.reader.begin();
+        let care = &mut self.care;
         for &slot in writers {
             let Some(connection) = &self.connections[slot] else { continue };
             let Some(session) = &connection.session else { continue };
@@ -128,8 +203,12 @@ impl Worker {
                     && command.flags.has(Flags::WRITE)
                 {
                     command.keys.each(args, |index| {
-                        // What cannot be read here will be reported by the command itself.
-                        let _ = view.get(At::new(&view, session.db, args[index], now).row());
+                        if care.next() {
+                            let started = Instant::now();
+                            // What cannot be read here will be reported by the command itself.
+                            let _ = view.get(At::new(&view, session.db, args[index], now).row());
+                            care.took(started.elapsed());
+                        }
                     });
                 }
                 left -= 1;
@@ -209,4 +288,25 @@ impl Worker {
 /// With `appendfsync always`, waits until the commit is durable.
 fn sync(server: &Server, end: Offset) -> Result<(), String> {
     if server.sync_always() { server.store.sync_to(end).map_err(|error| error.to_string()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Care;
+    use std::time::Duration;
+
+    #[test]
+    fn slow_rows_bring_all_that_follow_under_care() {
+        let mut care = Care::default();
+        let looked = |care: &mut Care, keys: u32| (0..keys).filter(|_| care.next()).count();
+        let (quick, slow) = (Duration::from_micros(2), Duration::from_millis(1));
+        assert_eq!(looked(&mut care, 80), 10);
+        care.took(slow);
+        (0..Care::WINDOW).for_each(|_| care.took(quick));
+        care.took(slow);
+        assert_eq!(looked(&mut care, 80), 10, "single slow looks are interruptions");
+        (0..Care::MANY).for_each(|_| care.took(slow));
+        assert_eq!(looked(&mut care, Care::AFTER), Care::AFTER as usize);
+        assert_eq!(looked(&mut care, 80), 10);
+    }
 }

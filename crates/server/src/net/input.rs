@@ -226,3 +226,82 @@ fn with_args<R>(buf: &[u8], ranges: &[Range<usize>], run: impl FnOnce(&[&[u8]]) 
         run(&args)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use ardb_base::random::Random;
+    use ardb_commands::cmd;
+    use mio::net::UnixStream;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { max_bulk: 512 << 20, authenticated: true };
+
+    #[test]
+    fn requests_survive_any_cut_and_buffers_come_back() {
+        let seed = std::env::var("ARDB_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
+        let mut random = Random::new(seed);
+        let table = Table::new(cmd::GROUPS);
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let mut theirs = Stream::Unix(theirs);
+        let (mut input, mut spare) = (Input::default(), Vec::new());
+        let (mut sent, mut got): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        for round in 0..300 {
+            let mut bytes = Vec::new();
+            for _ in 0..random.below(5) {
+                let most = if random.one_in(20) { 100_000 } else { 50 };
+                let mut value = vec![0; random.below(most) as usize];
+                random.fill(&mut value);
+                bytes.extend_from_slice(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value.len()).as_bytes());
+                bytes.extend_from_slice(&value);
+                bytes.extend_from_slice(b"\r\n");
+                sent.push(value);
+            }
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let cut = 1 + random.below(rest.len().min(40_000) as u64) as usize;
+                ours.write_all(&rest[..cut]).expect("room in the socket");
+                rest = &rest[cut..];
+                while input.receive(&mut theirs, &mut spare).expect("a whole socket") == Received::More {
+                    input.parse(&table, LIMITS);
+                }
+                input.parse(&table, LIMITS);
+                // Sometimes requests wait, as those of a blocked client do.
+                if random.one_in(3) && !rest.is_empty() {
+                    continue;
+                }
+                while let Some(value) = input.take(|command, args| {
+                    assert!(command.as_ref().is_ok_and(|command| command.name == "set"), "seed {seed}");
+                    args[2].to_vec()
+                }) {
+                    got.push(value);
+                }
+            }
+            while let Some(value) = input.take(|_, args| args[2].to_vec()) {
+                got.push(value);
+            }
+            assert!(got == sent, "seed {seed}, round {round}");
+            assert_eq!(input.pending_bytes(), 0, "seed {seed}, round {round}");
+            input.release(&mut spare);
+            assert!(input.buf.is_empty(), "an idle connection holds no buffer");
+        }
+    }
+
+    #[test]
+    fn an_error_stands_behind_the_requests_before_it() {
+        let table = Table::new(cmd::GROUPS);
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let mut theirs = Stream::Unix(theirs);
+        let mut input = Input::default();
+        ours.write_all(b"GET a\r\n*1\r\nx\r\nGET b\r\n").expect("room in the socket");
+        assert_eq!(input.receive(&mut theirs, &mut Vec::new()).expect("a whole socket"), Received::Drained);
+        input.parse(&table, LIMITS);
+        assert_eq!((input.waiting(), input.error()), (1, None));
+        assert!(input.take(|_, args| args.len()).is_some());
+        assert_eq!(input.error(), Some(ProtocolError::ExpectedBulk(b'x')));
+        drop(ours);
+        assert_eq!(input.receive(&mut theirs, &mut Vec::new()).expect("an end"), Received::End);
+    }
+}

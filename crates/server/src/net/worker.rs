@@ -15,6 +15,7 @@ use ardb_resp::request::Limits;
 use ardb_store::Reader;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::burst::Care;
 use super::connection::Connection;
 use super::handover::Detached;
 use super::input::Received;
@@ -42,6 +43,7 @@ pub struct Worker {
     pub(super) connections: Vec<Option<Box<Connection>>>,
     /// Connections to look at in this round.
     pub(super) work: Vec<usize>,
+    pub(super) care: Care,
     poll: Poll,
     inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
@@ -75,6 +77,7 @@ impl Worker {
             reader,
             connections: Vec::new(),
             work: Vec::new(),
+            care: Care::default(),
             poll,
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,
