@@ -226,6 +226,12 @@ impl Replica {
         self.applied = offset;
     }
 
+    /// Everything before this offset is applied.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.applied
+    }
+
     /// The master asked how far we are (REPLCONF GETACK).
     pub fn acknowledge(&mut self, now: Ms) {
         if self.state == State::Streaming && !self.old {

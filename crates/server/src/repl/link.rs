@@ -162,8 +162,8 @@ fn once(
     set_phase(server, turn, Phase::Connecting);
     log::info!("Connecting to MASTER {}:{}", upstream.host, upstream.port);
     let limit = Duration::from_millis(timeout(server).min(10_000));
-    let stream =
-        wire::connect(upstream, limit).map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
+    let stream = wire::connect(upstream, limit, &|| replication.is_current(turn))
+        .map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
     // Whatever was in the middle of a commit is over once the lock is free.
     let identity = {
         let _txn = server.store.write();
@@ -232,6 +232,8 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
     let mut splitter = Splitter::new(UNIT_LIMIT);
     let mut applier = Applier::default();
     let mut reader = server.store.reader();
+    // The stream's own offset. The log must agree with it at each commit, or someone else has written.
+    let mut at = wire.replica.position();
     loop {
         let mut failed = None;
         loop {
@@ -248,10 +250,11 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
             }
         }
         while let Some(units) = splitter.batch(COMMIT_BYTES) {
-            let end = commit(server, &mut applier, &mut reader, &units, turn)?;
+            commit(server, &mut applier, &mut reader, &units, at, turn)?;
             let bytes = units.bytes().len();
             splitter.consume(bytes);
-            wire.replica.applied(end);
+            at = at.advance(bytes);
+            wire.replica.applied(at);
             if std::mem::take(&mut applier.asked) {
                 wire.replica.acknowledge(monotonic_ms());
             }
@@ -261,7 +264,7 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
         {
             let mut link = server.replication.link.lock();
             link.heard = wire.replica.heard();
-            link.received = server.store.log().end().advance(splitter.waiting());
+            link.received = at.advance(splitter.waiting());
         }
         if let Some(error) = failed {
             return Err(error.into());
@@ -270,14 +273,15 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
     }
 }
 
-/// Executes the units and appends their bytes, as one commit. Gives the log's end. If one of them fails, those before it are committed all the same.
+/// Executes the units, which begin at `at`, and appends their bytes, as one commit. If one of them fails, those before it are committed all the same.
 fn commit(
     server: &Arc<Server>,
     applier: &mut Applier,
     reader: &mut Reader,
     units: &Units<'_>,
+    at: Offset,
     turn: u64,
-) -> Result<Offset, LinkEnd> {
+) -> Result<(), LinkEnd> {
     let db = {
         // The database at the beginning; nobody else changes it while we are the one who appends.
         let mut txn = server.store.write();
@@ -285,7 +289,7 @@ fn commit(
     };
     apply::read_ahead(server, reader, units, db);
     mailbox::hold();
-    let result = locked(server, applier, units, turn);
+    let result = locked(server, applier, units, at, turn);
     mailbox::release();
     let end = match result {
         Ok(end) => end,
@@ -293,7 +297,7 @@ fn commit(
         Err((whole, error)) => {
             // The units before the one that failed are good.
             mailbox::hold();
-            let before = locked(server, applier, &units.prefix(whole), turn).map_err(|(_, error)| error);
+            let before = locked(server, applier, &units.prefix(whole), at, turn).map_err(|(_, error)| error);
             mailbox::release();
             before?;
             return Err(error);
@@ -302,7 +306,7 @@ fn commit(
     if server.sync_always() {
         server.store.sync_to(end)?;
     }
-    Ok(end)
+    Ok(())
 }
 
 /// Under the lock. An error comes with the length of the units before the one that failed.
@@ -310,18 +314,22 @@ fn locked(
     server: &Arc<Server>,
     applier: &mut Applier,
     units: &Units<'_>,
+    at: Offset,
     turn: u64,
 ) -> Result<Offset, (usize, LinkEnd)> {
     let mut txn = server.store.write();
     if !server.replication.is_current(turn) {
         return Err((0, WireError::Cancelled.into()));
     }
-    let first = txn.offset();
+    let want = txn.offset();
+    if want != at {
+        return Err((0, CommitError::Offset { want, got: at }.into()));
+    }
     applier
-        .apply(server, &mut txn, units, first, clock::unix_ms())
+        .apply(server, &mut txn, units, at, clock::unix_ms())
         .map_err(|(whole, error)| (whole, LinkEnd::from(error)))?;
     let payload = &mut txn.frame().payload;
     payload.clear();
     payload.extend_from_slice(units.bytes());
-    txn.commit_verbatim(first).map_err(|error| (0, error.into()))
+    txn.commit_verbatim(at).map_err(|error| (0, error.into()))
 }

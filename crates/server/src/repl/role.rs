@@ -30,15 +30,23 @@ pub fn take_up(server: &Arc<Server>) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Starts the link for the present turn, if we follow anyone.
+/// Starts the link for the present turn, if we follow anyone and it was not started before. (A client's REPLICAOF may come before the start of the
+/// server has come here.)
 pub fn follow(server: &Arc<Server>) {
+    let mut linked = server.replication.linked.lock();
     let Some(upstream) = server.replication.upstream.lock().clone() else { return };
     let turn = server.replication.turn.load(Ordering::SeqCst);
+    if *linked == Some(turn) {
+        return;
+    }
     let of_thread = server.clone();
     let spawned =
         std::thread::Builder::new().name("ardb-link".into()).spawn(move || link::run(&of_thread, &upstream, turn));
     match spawned {
-        Ok(thread) => server.replication.keep(thread),
+        Ok(thread) => {
+            *linked = Some(turn);
+            server.replication.keep(thread);
+        }
         Err(error) => log::error!("No thread for the link to the master: {error}; REPLICAOF tries again"),
     }
 }

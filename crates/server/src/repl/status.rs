@@ -162,6 +162,8 @@ pub struct Replication {
     pub switch: Mutex<()>,
     /// Counts changes of the upstream. A link of an earlier number must not touch the data.
     pub turn: AtomicU64,
+    /// The turn whose link was started last: there is one link a turn, whoever asks for it.
+    pub linked: Mutex<Option<u64>>,
     /// Whom we follow.
     pub upstream: Mutex<Option<Upstream>>,
     /// The link to it.

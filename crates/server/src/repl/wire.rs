@@ -3,13 +3,14 @@
 //! Invariant: a read waits for [`SLICE`] at most before the clock, and whether the link is still wanted, are looked at.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ardb_repl::replica::{Event, LinkError, Replica, Step};
+use mio::{Events, Interest, Poll, Token};
 use rustix::net::sockopt;
 
 use super::status::{Upstream, monotonic_ms};
@@ -65,11 +66,11 @@ pub struct Wire<'s> {
 /// Connects to the master.
 ///
 /// # Errors
-/// The name has no address, or none of them answers in time.
-pub fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<TcpStream> {
+/// The name has no address, none of them answers in time, or the connection is not `wanted` any more.
+pub fn connect(upstream: &Upstream, timeout: Duration, wanted: &dyn Fn() -> bool) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (upstream.host.as_str(), upstream.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
+        match connect_to(address, timeout, wanted) {
             Ok(stream) => {
                 // A free port that we call from may be the one that we call: nobody listens there but ourselves.
                 if stream.local_addr()? == stream.peer_addr()? {
@@ -88,12 +89,40 @@ pub fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<TcpStream> 
     Err(last)
 }
 
+/// Connects to one address, looking up now and then.
+fn connect_to(address: SocketAddr, timeout: Duration, wanted: &dyn Fn() -> bool) -> io::Result<TcpStream> {
+    let mut stream = mio::net::TcpStream::connect(address)?;
+    let mut poll = Poll::new()?;
+    poll.registry().register(&mut stream, Token(0), Interest::WRITABLE)?;
+    let mut events = Events::with_capacity(4);
+    let until = monotonic_ms() + timeout.as_millis() as u64;
+    while events.is_empty() {
+        if !wanted() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "no longer wanted"));
+        }
+        if monotonic_ms() > until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Err(error) = poll.poll(&mut events, Some(SLICE))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+    }
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    poll.registry().deregister(&mut stream)?;
+    let stream = TcpStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 impl<'s> Wire<'s> {
     /// Around a fresh connection.
     #[must_use]
     pub fn new(stream: TcpStream, replica: Replica, server: &'s Server, turn: u64) -> Wire<'s> {
-        let shown =
-            |address: io::Result<std::net::SocketAddr>| address.map_or_else(|_| String::new(), |a| a.to_string());
+        let shown = |address: io::Result<SocketAddr>| address.map_or_else(|_| String::new(), |a| a.to_string());
         let local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
         let address =
             Address { addr: shown(stream.peer_addr()), laddr: shown(stream.local_addr()), unix: false, local };
