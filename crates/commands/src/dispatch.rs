@@ -5,11 +5,15 @@
 
 use std::sync::atomic::Ordering;
 
+use ardb_base::id::UnixMs;
+use ardb_engine::Rows;
+use ardb_types::{At, keyspace};
+
 use crate::Outcome;
 use crate::context::{Ctx, Origin};
 use crate::error::{self, CmdError};
 use crate::session::{Queued, Session};
-use crate::shared::{Events, Gates};
+use crate::shared::{Events, Gates, Shared};
 use crate::table::{Command, Flags, Table};
 
 /// Finds the command, or the subcommand, that `args` name, and checks the number of arguments.
@@ -69,6 +73,33 @@ pub fn wrong_arity(name: &str) -> CmdError {
 #[must_use]
 pub fn needs_writer(session: &Session, command: &Command) -> bool {
     command.flags.needs_writer() && !will_queue(session, command)
+}
+
+/// Whether a command that only reads meets a key whose time has come. On a master it then runs under the writer lock, where the key is
+/// deleted first, so that a key that was looked at in vain no longer counts.
+#[must_use]
+pub fn meets_due_key(
+    rows: &dyn Rows,
+    shared: &Shared,
+    session: &Session,
+    command: &Command,
+    args: &[&[u8]],
+    now: UnixMs,
+) -> bool {
+    if !command.flags.has(Flags::READONLY)
+        || rows.expiry_count(session.db) == 0
+        || shared.gates.is_replica.load(Ordering::Relaxed)
+        || will_queue(session, command)
+    {
+        return false;
+    }
+    let mut due = false;
+    command.keys.each(args, |index| {
+        let at = At::new(rows, session.db, args[index], now);
+        // What cannot be read will be reported by the command itself.
+        due |= keyspace::lookup_raw(rows, &at).is_ok_and(|row| row.is_some_and(|row| keyspace::is_due(&row, now)));
+    });
+    due
 }
 
 fn will_queue(session: &Session, command: &Command) -> bool {
@@ -168,7 +199,10 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
         let db = ctx.session.db;
         command.keys.each(args, |index| ctx.shared.accesses.note(db, args[index], ctx.now));
     }
-    if writes && let Err(error) = expire_due_keys(ctx, command, args) {
+    let looks = ctx.rows.can_write() && command.flags.has(Flags::READONLY);
+    if (writes || looks)
+        && let Err(error) = expire_due_keys(ctx, command, args)
+    {
         fail(ctx, &error);
         return Outcome::Done;
     }
@@ -206,7 +240,6 @@ fn fail(ctx: &mut Ctx<'_>, error: &CmdError) {
 
 /// Deletes those of the command's keys whose time has come, and logs that, so that the command and every replica see the same data.
 fn expire_due_keys(ctx: &mut Ctx<'_>, command: &Command, args: &[&[u8]]) -> Result<(), CmdError> {
-    use ardb_engine::Rows;
     if ctx.origin != Origin::Client || ctx.shared.gates.is_replica.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -225,7 +258,7 @@ fn expire_due_keys(ctx: &mut Ctx<'_>, command: &Command, args: &[&[u8]]) -> Resu
 /// Deletes the key if its time has come, logs the DEL and publishes the event. Whether it did. The active expiry job calls it too.
 pub fn delete_if_due(ctx: &mut Ctx<'_>, db: u32, key: &[u8]) -> Result<bool, CmdError> {
     let at = ctx.at_db(db, key);
-    if !ardb_types::keyspace::delete_if_due(&mut ctx.rows, &at)? {
+    if !keyspace::delete_if_due(&mut ctx.rows, &at)? {
         return Ok(false);
     }
     let dirty = ctx.dirty;

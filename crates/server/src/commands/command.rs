@@ -253,7 +253,7 @@ const FLAGS: Flags = Flags::LOADING.with(Flags::STALE);
 const SUBCOMMANDS: &[Command] = &[
     Command::new("count", 2, FLAGS, Keys::None, Group::Server, count).doc("2.8.13", "Counts the commands"),
     Command::new("docs", -2, FLAGS, Keys::None, Group::Server, docs).doc("7.0.0", "Returns documentation of commands"),
-    Command::new("getkeys", -3, FLAGS, Keys::None, Group::Server, get_keys)
+    Command::new("getkeys", -4, FLAGS, Keys::None, Group::Server, get_keys)
         .doc("2.8.13", "Finds the keys of a command line"),
     Command::new("info", -2, FLAGS, Keys::None, Group::Server, info)
         .doc("2.8.13", "Returns the properties of commands"),

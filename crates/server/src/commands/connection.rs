@@ -34,7 +34,10 @@ fn echo(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 }
 
 fn select(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let db = parse_i64(args[1]).ok_or(error::INVALID_DB)?;
+    let db = parse_i64(args[1]).ok_or(error::NOT_INTEGER)?;
+    // Redis reads an int of 32 bits here, and says so.
+    let db = i32::try_from(db)
+        .map_err(|_| CmdError::text("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
     match u32::try_from(db) {
         Ok(db) if db < ctx.shared.settings.databases => {
             ctx.session.db = db;

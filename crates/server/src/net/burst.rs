@@ -96,11 +96,17 @@ impl Connection {
             }
     }
 
-    fn needs_writer(&self) -> bool {
-        match (self.session.as_ref(), self.input.next().map(|request| &request.command)) {
-            (Some(session), Some(Ok(command))) => dispatch::needs_writer(session, command),
-            _ => false,
-        }
+    fn needs_writer(&self, server: &Server, view: &dyn Rows) -> bool {
+        let Some(session) = &self.session else { return false };
+        let mut needs = false;
+        self.input.each(|request, args| {
+            if let Ok(command) = &request.command {
+                needs = dispatch::needs_writer(session, command)
+                    || dispatch::meets_due_key(view, &server.shared, session, command, args, clock::unix_ms());
+            }
+            false
+        });
+        needs
     }
 
     /// Whether its next request must not wait for the lock, since a script over its time holds it.
@@ -163,7 +169,7 @@ impl Worker {
             for &slot in slots {
                 let Some(connection) = &mut self.connections[slot] else { continue };
                 while !connection.killed() && connection.runnable_now(server) {
-                    if connection.needs_writer() {
+                    if connection.needs_writer(server, &view) {
                         if connection.refused_as_busy(server) {
                             connection.refuse_as_busy(server, &view, clock::unix_ms());
                             continue;

@@ -8,7 +8,10 @@ use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 
 use super::node::{NodeBuf, separator};
 use super::tree::{NODE_MAX, ROOT_MAX, RUN_MAX, TAIL_MAX, node_row};
-use super::{HEIGHT, HIGH, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row, score_sign, u32_at, u64_at};
+use super::{
+    HEIGHT, HIGH, LISTPACK_ENTRIES, LISTPACK_VALUE, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row,
+    score_sign, u32_at, u64_at,
+};
 use crate::{At, KeyRow, TypeError};
 
 /// Rows of a run as built: room to grow on both sides of its bounds.
@@ -22,12 +25,14 @@ pub struct ZSetBuilder {
     object: ObjectId,
     size: u64,
     extra: NodeBuf,
+    /// Members with a negative zero, while the set could be a listpack in Redis, which has no such thing.
+    negative: Vec<Vec<u8>>,
 }
 
 impl ZSetBuilder {
     /// An empty one.
     pub fn new(rows: &mut (impl RowsMut + ?Sized)) -> ZSetBuilder {
-        ZSetBuilder { object: rows.new_object(), size: 0, extra: fresh_extra() }
+        ZSetBuilder { object: rows.new_object(), size: 0, extra: fresh_extra(), negative: Vec::new() }
     }
 
     /// Number of members so far.
@@ -56,6 +61,9 @@ impl ZSetBuilder {
         debug_assert!(!score.is_nan(), "a score is a number");
         rows.put(member_row(self.object, member), &score.to_le_bytes());
         rows.put(score_row(self.object, score, member), score_sign(score));
+        if !score_sign(score).is_empty() && self.size < LISTPACK_ENTRIES && member.len() as u64 <= LISTPACK_VALUE {
+            self.negative.push(member.to_vec());
+        }
         self.size += 1;
         let order = order_of_f64(score);
         let bytes = &mut self.extra.bytes;
@@ -93,6 +101,12 @@ impl ZSetBuilder {
         if self.size == 0 {
             rows.discard(self.object);
             return Ok(ZSet::replacing(None));
+        }
+        if self.size <= LISTPACK_ENTRIES && u64::from(u32_at(&self.extra.bytes, 0)) <= LISTPACK_VALUE {
+            for member in &self.negative {
+                rows.put(member_row(self.object, member), &0f64.to_le_bytes());
+                rows.put(score_row(self.object, 0.0, member), b"");
+            }
         }
         if self.size > RUN_MAX {
             self.build_tree(rows)?;

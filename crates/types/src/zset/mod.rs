@@ -108,8 +108,8 @@ fn score_row(object: ObjectId, score: f64, member: &[u8]) -> RowKey<'_> {
 }
 
 /// Redis's defaults for what a listpack may hold; see [`ZSet::keeps_sign`].
-const LISTPACK_ENTRIES: u64 = 128;
-const LISTPACK_VALUE: u64 = 64;
+pub(super) const LISTPACK_ENTRIES: u64 = 128;
+pub(super) const LISTPACK_VALUE: u64 = 64;
 
 /// The value of a member's row by score: empty, but for negative zero, which has the place of zero and is told from it by one byte.
 fn score_sign(score: f64) -> &'static [u8] {
