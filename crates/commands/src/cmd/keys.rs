@@ -146,6 +146,11 @@ fn move_key(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         return Ok(Outcome::Done);
     }
     keyspace::relocate(&mut ctx.rows, &source, &row, &target, found.raw.as_ref());
+    if let Some(expiry) = row.expiry() {
+        // Redis 2.8 forgets the expiry of a key that is moved.
+        ctx.effect(args);
+        ctx.effect_db(db, &[b"PEXPIREAT", key, expiry.to_string().as_bytes()]);
+    }
     ctx.modified(key);
     ctx.modified_db(db, key);
     ctx.dirty -= 1;

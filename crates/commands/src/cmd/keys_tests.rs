@@ -1,3 +1,5 @@
+//! Tests of the commands for keys of any type: expiry, its cycle, SCAN.
+
 use crate::cmd::expire::expire_cycle;
 use crate::testing::Harness;
 
@@ -158,4 +160,19 @@ fn scan_returns_every_key_that_stays() {
     assert_eq!(server.run("SCAN 0 COUNT"), "-ERR syntax error");
     assert_eq!(server.run("SCAN 0 COUNT x"), "-ERR value is not an integer or out of range");
     assert_eq!(server.run("KEYS key:49?").split(' ').next(), Some("*10"));
+}
+
+#[test]
+fn a_moved_keys_expiry_is_logged_for_those_who_would_forget_it() {
+    let mut server = Harness::new();
+    server.run("SET a 1");
+    server.run("SET b 1");
+    server.run("PEXPIREAT a 99999999999999");
+    server.take_log();
+    assert_eq!(server.run("MOVE a 1"), ":1");
+    assert_eq!(server.run("MOVE b 1"), ":1");
+    assert_eq!(
+        server.take_log(),
+        "MULTI | MOVE a 1 | SELECT 1 | PEXPIREAT a 99999999999999 | EXEC | SELECT 0 | MOVE b 1"
+    );
 }
