@@ -117,6 +117,11 @@ impl Operation {
         let new = match self.overflow {
             _ if (least..=greatest).contains(&wanted) => wanted,
             Overflow::Wrap => self.width.wrap(wanted as u128),
+            // Redis subtracts in 64 bits to see how far the number is from the greatest: one so small that this wraps around counts as
+            // too great. Clients that compare see it.
+            Overflow::Saturate if matches!(self.action, Action::Set(_)) && greatest - wanted > i128::from(i64::MAX) => {
+                greatest
+            }
             Overflow::Saturate => wanted.clamp(least, greatest),
             Overflow::Fail => return None,
         };

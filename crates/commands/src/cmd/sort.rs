@@ -132,8 +132,9 @@ struct Weighed {
     text: Option<Vec<u8>>,
 }
 
-/// The float that `strtod` makes of the whole text; blanks may lead, and nothing at all is zero.
+/// The float that `strtod` makes of the text up to its first zero byte; blanks may lead, and nothing at all is zero.
 fn score(text: &[u8]) -> Result<f64, CmdError> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let start = text.iter().position(|&byte| !is_space(byte)).unwrap_or(text.len());
     match &text[start..] {
         [] if text.is_empty() => Ok(0.0),

@@ -323,6 +323,12 @@ impl ZSet {
             || (member.len() as u64).max(u64::from(self.longest_member())) > LISTPACK_VALUE
     }
 
+    /// Whether Redis, by its defaults, would hold it as a listpack.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        u64::from(self.peak()) <= LISTPACK_ENTRIES && u64::from(self.longest_member()) <= LISTPACK_VALUE
+    }
+
     /// Takes the member out; its score, or `None` if it was not there.
     pub fn remove(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8]) -> Result<Option<f64>, TypeError> {
         let score = self.score(rows, member)?;

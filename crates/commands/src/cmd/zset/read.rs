@@ -160,7 +160,12 @@ fn zscan(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     scan::reply_scan(ctx.out, next, 2 * found.len());
     for (member, score) in &found {
         ctx.out.bulk(member);
-        ctx.out.bulk(&f64_text(*score));
+        // A listpack holds whole numbers as integers, and ZSCAN shows them so.
+        if set.is_small() && score.fract() == 0.0 && score.abs() < i64::MAX as f64 {
+            ctx.out.bulk_int(*score as i64);
+        } else {
+            ctx.out.bulk(&f64_text(*score));
+        }
     }
     Ok(Outcome::Done)
 }

@@ -34,6 +34,8 @@ pub struct Runner {
     commands: u64,
     next_data: u64,
     mismatches: u64,
+    /// Errors of SORT that only Redis gives, see [`stale_errno`].
+    stale: u64,
     /// Numbers and commands since the servers were last emptied.
     history: VecDeque<(u64, Command)>,
     tried: BTreeMap<String, u64>,
@@ -42,6 +44,15 @@ pub struct Runner {
 
 fn show(args: &Command) -> String {
     args.iter().map(|arg| Escaped(arg).to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether SORT failed on Redis alone. Its 7.0 looks at `errno` after `strtod` without having cleared it, so a number out of range anywhere earlier
+/// makes a later SORT of good numbers fail; the others must not copy that.
+fn stale_errno(sides: &[Side], commands: &[&Command], replies: &[Reply]) -> bool {
+    let is_sort = |arg: &Vec<u8>| arg.to_ascii_uppercase().starts_with(b"SORT");
+    let failed = |reply: &Reply| reply.to_string().contains("can\\'t be converted into double");
+    commands.iter().any(|command| command.iter().any(is_sort))
+        && sides.iter().zip(replies).all(|(side, reply)| side.name.starts_with("redis") == failed(reply))
 }
 
 /// Whether an argument looks like a key of the plan.
@@ -64,6 +75,7 @@ impl Runner {
             commands: 0,
             next_data: DATA_EVERY,
             mismatches: 0,
+            stale: 0,
             history: VecDeque::new(),
             tried: BTreeMap::new(),
             start: Instant::now(),
@@ -273,6 +285,10 @@ impl Runner {
     }
 
     fn mismatch(&mut self, number: u64, commands: &[&Command], replies: &[Reply]) -> Result<()> {
+        if stale_errno(&self.sides, commands, replies) {
+            self.stale += 1;
+            return self.start_over();
+        }
         self.mismatches += 1;
         println!("\nMISMATCH {} at command {number}, seed {}:", self.mismatches, self.seed);
         for command in commands {
@@ -312,6 +328,9 @@ impl Runner {
     /// Prints what was done.
     pub fn report(&mut self) {
         let elapsed = self.start.elapsed();
+        if self.stale > 0 {
+            println!("{} times SORT failed on Redis alone, by an errno that it did not clear", self.stale);
+        }
         println!(
             "{} commands of {} kinds in {elapsed:?} ({:.0} a second) on {} servers: {} mismatches",
             self.commands,
