@@ -4,6 +4,8 @@
 //! trait behind which files live ([`disk`]). It knows no other crate of the project, does no I/O of its own outside
 //! `disk`, and reads no clock.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 pub mod crc64;
 pub mod disk;
 pub mod extended;

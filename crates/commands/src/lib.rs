@@ -4,6 +4,8 @@
 //! A handler parses its arguments, calls `types` on a transaction, formats a reply and says what its effect was. It knows
 //! neither sockets nor engines. [`dispatch`] is the one way to run a command: for clients, EXEC, scripts, replication and replay alike.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 pub mod access;
 pub mod cmd;
 pub mod context;

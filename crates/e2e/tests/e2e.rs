@@ -2,6 +2,8 @@
 //!
 //! The server under test is found as [`ardb_e2e::peers`] says; the real servers are brought by `scripts/peers.sh`.
 
+#![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
+
 mod e2e {
     pub mod as_master;
     pub mod as_replica;

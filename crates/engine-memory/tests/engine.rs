@@ -1,5 +1,7 @@
 //! The memory engine under the suite for all engines, and the fault-injecting wrapper around it.
 
+#![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
+
 use std::path::Path;
 use std::sync::Arc;
 

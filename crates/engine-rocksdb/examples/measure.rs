@@ -4,6 +4,8 @@
 //! time that the measuring thread had a processor, which other work on the machine disturbs less. The numbers of a run
 //! stand in docs/engine-rocksdb.md.
 
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;

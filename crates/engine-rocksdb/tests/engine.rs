@@ -1,5 +1,7 @@
 //! The RocksDB engine under the suite for all engines, and what only an engine with files can be asked.
 
+#![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -5,6 +5,8 @@
 //! part; `ARDB_SEED` replays it. What a killed process leaves behind is checked by [`crash_step`] and [`crash_check`],
 //! which an adapter with files drives from a child process.
 
+#![allow(clippy::disallowed_methods, reason = "the suite takes its seed from the environment")]
+
 mod model;
 
 use std::ops::Range;

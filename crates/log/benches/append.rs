@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p ardb-log`; ARDB_BENCH_DIR names another directory, on another disk for instance.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! How fast RDBs are written and read: `cargo run --release -p ardb-rdb --example speed [megabytes]`.
+
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::print_stdout)] // its output is its purpose
 
 use std::convert::Infallible;

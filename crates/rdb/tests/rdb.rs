@@ -1,5 +1,7 @@
 //! The whole format through the public API: files and payloads of real servers, round trips, damaged bytes, real servers' own checks.
 
+#![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
+
 #[path = "parts/damage.rs"]
 mod damage;
 #[path = "parts/golden.rs"]

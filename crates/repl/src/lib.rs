@@ -11,6 +11,8 @@
 //! Invariants: offsets are those of Redis, so the byte after offset `n` is the one that `PSYNC id n+1` asks for; no input makes a panic or
 //! an allocation that the input did not pay for.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 pub mod backoff;
 pub mod master;
 pub mod replica;

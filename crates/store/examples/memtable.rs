@@ -1,6 +1,7 @@
 //! Measures the memtable alone: random puts and gets among a million rows of 16 + 100 bytes, overwrites, one big object,
 //! and gets from two threads. `cargo run --release -p ardb-store --example memtable`
 #![allow(clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::time::Instant;
 

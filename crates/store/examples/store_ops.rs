@@ -1,6 +1,7 @@
 //! Measures whole transactions over the memory engine and a real disk: commits of single rows and of bursts, hot and clean gets,
 //! a counter, a queue, flushes, a checkpoint. `cargo run --release -p ardb-store --example store_ops [directory]`
 #![allow(clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -14,6 +14,8 @@
 //! It knows no command and no engine's name, and reads neither clock nor randomness of its own. Structures, formats and crash cases stand in
 //! `docs/store.md`.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 mod background;
 mod cache;
 mod catalog;

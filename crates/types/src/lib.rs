@@ -3,6 +3,8 @@
 //! [`keyspace`] owns the key's row and everything about keys of any type: lookup, expiry, deletion, rename. Each type has a file for its
 //! value. Nothing here knows of RESP, clients, or the log; the time is an argument.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 pub mod collection;
 pub mod hash;
 pub mod key_row;

@@ -1,3 +1,5 @@
+//! Tests of bit operations, bit fields and LCS: replies, and random ones against plain vectors.
+
 use ardb_base::random::Random;
 
 use crate::testing::Harness;

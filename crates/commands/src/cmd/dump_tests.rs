@@ -1,3 +1,5 @@
+//! Tests of DUMP, RESTORE, COPY and OBJECT ENCODING: what is dumped, copied or logged makes the same value again.
+
 use crate::testing::Harness;
 
 /// The payload that DUMP gives.

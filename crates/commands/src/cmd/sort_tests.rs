@@ -1,3 +1,5 @@
+//! Tests of SORT: replies, and what STORE logs.
+
 use crate::testing::Harness;
 
 #[test]

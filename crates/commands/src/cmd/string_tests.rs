@@ -1,3 +1,5 @@
+//! Tests of the commands for strings and counters: replies and effects, line by line.
+
 use crate::context::Origin;
 use crate::testing::Harness;
 

@@ -1,5 +1,7 @@
 //! Tests of the log through its public interface, on the simulated disk and on the real one.
 
+#![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
+
 mod basics;
 mod crashes;
 mod damage;

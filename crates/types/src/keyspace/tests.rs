@@ -1,3 +1,5 @@
+//! Tests of the keyspace: random changes against a model, counts and the expiry index included.
+
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 

@@ -1,3 +1,5 @@
+//! Tests of strings: random changes against byte vectors, and how many rows a change touches.
+
 use std::collections::HashMap;
 
 use ardb_base::random::Random;
