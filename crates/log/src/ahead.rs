@@ -1,4 +1,5 @@
-//! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next.
+//! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next. It also
+//! lets the memory go that the appender has left behind, or a log of gigabytes would count as that much memory of the process.
 //!
 //! At most one file is ahead. A failure here is not reported: the appender then makes the segment itself and gets the reason first hand.
 
@@ -43,6 +44,8 @@ enum Stage {
 struct State {
     stage: Stage,
     warm: Option<(Arc<Region>, Range<usize>)>,
+    /// Regions of which the memory below a place is done with, the newest last. The thread takes all of them at once.
+    done: Vec<(Arc<Region>, usize)>,
     stop: bool,
 }
 
@@ -66,7 +69,7 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// Starts the thread; `None` if the system gives none, and the appender does without.
     pub fn start(disk: Arc<dyn Disk>) -> Option<Ahead> {
-        let state = State { stage: Stage::Idle, warm: None, stop: false };
+        let state = State { stage: Stage::Idle, warm: None, done: Vec::new(), stop: false };
         let desk = Arc::new(Desk { state: Mutex::new(state), work: Condvar::new(), made: Condvar::new() });
         let (theirs, their_disk) = (desk.clone(), disk.clone());
         let thread = std::thread::Builder::new().name("ardb-log".into()).spawn(move || run(&theirs, &*their_disk));
@@ -106,6 +109,16 @@ impl Ahead {
         self.desk.state.lock().warm = Some((region, range));
         self.desk.work.notify_one();
     }
+
+    /// Says that the appender has left the memory below `to` behind.
+    pub fn release(&self, region: &Arc<Region>, to: usize) {
+        let mut state = self.desk.state.lock();
+        match state.done.last_mut() {
+            Some((last, place)) if Arc::ptr_eq(last, region) => *place = to,
+            _ => state.done.push((region.clone(), to)),
+        }
+        self.desk.work.notify_one();
+    }
 }
 
 impl Drop for Ahead {
@@ -142,6 +155,13 @@ fn run(desk: &Desk, disk: &dyn Disk) {
             state = desk.state.lock();
             state.stage = spare.map_or(Stage::Idle, Stage::Ready);
             desk.made.notify_all();
+        } else if !state.done.is_empty() {
+            let done = std::mem::take(&mut state.done);
+            drop(state);
+            for (region, to) in done {
+                region.release(0..to);
+            }
+            state = desk.state.lock();
         } else {
             desk.work.wait(&mut state);
         }

@@ -131,6 +131,8 @@ impl Appender {
         self.warmed = if to == region.len() { usize::MAX } else { to };
         if let Some(ahead) = &self.ahead {
             ahead.warm(region.clone(), from..to);
+            // Followers that keep up read what was written last, so that much stays.
+            ahead.release(region, self.at.saturating_sub(WARM_BYTES));
         }
     }
 
@@ -169,6 +171,9 @@ impl Appender {
     }
 
     fn enter(&mut self, segment: Arc<Segment>, writer: RegionWriter, end: Offset) {
+        if let Some(ahead) = &self.ahead {
+            ahead.release(self.writer.region(), self.at);
+        }
         self.epoch = segment.epoch;
         self.segment = segment;
         self.writer = writer;

@@ -52,14 +52,19 @@ struct Cursor {
     at: usize,
     /// Offset of the next frame.
     next: Offset,
+    /// The memory of the segment was let go up to here.
+    released: usize,
 }
+
+/// How much a reader leaves behind, in bytes, before it lets the memory go.
+const RELEASE_BYTES: usize = 4 << 20;
 
 impl Cursor {
     /// Before the frame that holds `offset`.
     fn new(shared: Arc<Shared>, offset: Offset) -> Result<Cursor, ReadError> {
         let (segment, epoch) = shared.segment_of(offset)?;
         match segment.locate(offset) {
-            Ok((at, next)) => Ok(Cursor { shared, epoch, segment, at, next }),
+            Ok((at, next)) => Ok(Cursor { shared, epoch, segment, at, next, released: 0 }),
             Err((at, fault)) => Err(ReadError::Damaged { at, fault }),
         }
     }
@@ -72,6 +77,11 @@ impl Cursor {
         loop {
             if let Some(header) = self.frame_here()? {
                 let at = self.at;
+                if at >= self.released + RELEASE_BYTES {
+                    // What is handed out stays readable; it is only brought in again.
+                    self.segment.region.release(self.released..at);
+                    self.released = at;
+                }
                 self.at += header.stride();
                 self.next = header.end();
                 return Ok(Some((header, at)));
@@ -93,7 +103,9 @@ impl Cursor {
                     ReadError::Damaged { at: self.next, fault: Fault::Gap }
                 });
             }
+            self.segment.region.release(self.released..self.at);
             self.segment = following;
+            self.released = 0;
             self.at = segment::HEADER_BYTES;
         }
     }

@@ -131,6 +131,7 @@ impl Log {
                 }
             }
             walks.push(walk(segment, checkpoint, &mut recovery));
+            segment.writer.region().release(0..segment.writer.contents().len());
         }
         let behind = found.split_off((anchor + walks.len()).min(found.len()));
         let end = walks.last().map_or(checkpoint, |walk| walk.end);
@@ -175,6 +176,7 @@ impl Log {
             // Before anything is appended, or an old frame could follow a new one.
             writer.sync_all()?;
         }
+        writer.region().release(0..writer.contents().len());
         if bytes > 0 || fault.is_some() {
             let fault = fault.unwrap_or(Fault::Unfinished);
             recovery.cut = Some(Cut { at: end, fault, bytes, segments: taken_out });

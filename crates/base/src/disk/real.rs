@@ -3,6 +3,8 @@
 //! Regions are shared mappings of files whose space `fallocate` reserved. They are synced with `msync` of just the range wanted, which
 //! leaves pages beyond it alone: those that were warmed for the appender stay writable, and their zeros are not written.
 
+#![allow(clippy::disallowed_methods, reason = "the one place of this crate that touches files")]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::region::{Backing, RegionWriter};
@@ -223,6 +225,13 @@ unsafe impl Backing for RealBacking {
     fn warm(&self, range: Range<usize>) {
         // A hint: kernels before 5.14 do not know it, and then the appender takes the page faults itself.
         let _ = self.map.advise_range(Advice::PopulateWrite, range.start, range.end - range.start);
+    }
+
+    fn release(&self, range: Range<usize>) {
+        // SAFETY: the mapping is shared and has a file behind it. What was written to its pages belongs to the file already, dirty or not, so
+        // the next access finds the same bytes; private memory, which this advice would clear, there is none.
+        let _ =
+            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.end - range.start) };
     }
 }
 

@@ -27,6 +27,9 @@ pub unsafe trait Backing: Send + Sync {
 
     /// Prepares the memory of `range` for being written without waiting. Only a hint; must not change contents.
     fn warm(&self, range: Range<usize>);
+
+    /// Lets the process's own hold on the memory of `range` go; the next access brings it back from the file. Must not change contents.
+    fn release(&self, range: Range<usize>);
 }
 
 /// The shared side of a mapped file: reads what is published, and syncs it.
@@ -89,6 +92,15 @@ impl Region {
         let end = range.end.min(self.len);
         if range.start < end {
             self.backing.warm(range.start..end);
+        }
+    }
+
+    /// Stops counting the memory of `range` as the process's. It can be read on, from the system's cache or the file, and nothing that was
+    /// written is lost. A hint.
+    pub fn release(&self, range: Range<usize>) {
+        let end = range.end.min(self.len);
+        if range.start < end {
+            self.backing.release(range.start..end);
         }
     }
 }

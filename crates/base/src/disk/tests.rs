@@ -96,6 +96,27 @@ fn a_region_shows_readers_what_is_published_and_keeps_the_rest() {
 }
 
 #[test]
+fn memory_that_was_let_go_comes_back_with_what_was_written() {
+    on_both("release", |disk, dir| {
+        let mut writer = disk.create_region(&dir.join("r"), 64 << 10).unwrap();
+        let region = writer.region().clone();
+        for step in 0..16_u8 {
+            let at = usize::from(step) * 4096;
+            writer.write(at, &[step + 1; 4096]);
+            writer.publish(at + 4096);
+            // Never synced, and what comes later is not written yet.
+            region.release(0..64 << 10);
+            for before in 0..=step {
+                assert_eq!(region.bytes(usize::from(before) * 4096..at + 4096).unwrap()[0], before + 1);
+            }
+        }
+        region.sync(0..64 << 10).unwrap();
+        region.release(100..usize::MAX);
+        assert_eq!(region.bytes(0..64 << 10).unwrap()[60 << 10..], [16; 4096]);
+    });
+}
+
+#[test]
 #[should_panic(expected = "below the published length")]
 fn what_is_published_cannot_be_written_over() {
     let disk = SimDisk::new();
