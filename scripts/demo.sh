@@ -106,6 +106,8 @@ full=$(cat "$work"/{second,third}/server.log 2>/dev/null | grep -c "Full resync 
 load "$own" 5 15
 sleep 4
 kill -9 "$own_pid"
+# The port is free only once the process is gone altogether.
+while kill -0 "$own_pid" 2>/dev/null; do sleep 0.05; done
 start "$ardb" "$own" "$work/ardb" "${own_options[@]}"
 sleep 1
 for port in "${followers[@]}"; do wait_for 30 "the link of port $port" linked "$port"; done

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
@@ -209,9 +211,30 @@ fn tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
     if addr.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    rustix::net::bind(&socket, &addr)?;
+    bind(&socket, &addr)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(TcpListener::from_std(std::net::TcpListener::from(socket)))
+}
+
+/// How long a killed predecessor may take to let go of its port: with much memory mapped, the system needs a moment to end a process.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+
+/// Binds the socket, and has some patience with an address that is still in use.
+fn bind(socket: &OwnedFd, addr: &SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + PREDECESSOR;
+    let mut told = false;
+    loop {
+        match rustix::net::bind(socket, addr) {
+            Err(rustix::io::Errno::ADDRINUSE) if Instant::now() < deadline => {
+                if !told {
+                    log::info!("{} is in use; waiting for a predecessor to end", shown(addr));
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn unix(path: &str, mode: u32) -> io::Result<UnixListener> {
