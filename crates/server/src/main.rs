@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use ardb_server::config::source::{self, Invocation};
 use ardb_server::{VERSION, commands, config, start};
 
+/// Rows are small allocations that one thread makes and another frees, at which the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 Usage: ardb-server [/path/to/ardb.conf] [--directive value ...] [-]
        ardb-server -                    reads the configuration from the standard input
