@@ -46,8 +46,13 @@ impl Accesses {
 
     fn seconds(&self, now: i64) -> u64 {
         let now = now.max(1) as u64;
-        let _ = self.start.compare_exchange(0, now, Relaxed, Relaxed);
-        (now.saturating_sub(self.start.load(Relaxed)) / 1000).min(u64::from(u32::MAX))
+        let mut start = self.start.load(Relaxed);
+        if start == 0 {
+            // Only then: a locked instruction with every key would be dear.
+            let _ = self.start.compare_exchange(0, now, Relaxed, Relaxed);
+            start = self.start.load(Relaxed);
+        }
+        (now.saturating_sub(start) / 1000).min(u64::from(u32::MAX))
     }
 
     /// The key was used at `now` (ms since 1970).

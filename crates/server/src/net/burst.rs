@@ -102,7 +102,8 @@ impl Connection {
         self.input.each(|request, args| {
             if let Ok(command) = &request.command {
                 needs = dispatch::needs_writer(session, command)
-                    || dispatch::meets_due_key(view, &server.shared, session, command, args, clock::unix_ms());
+                    || (view.expiry_count(session.db) > 0
+                        && dispatch::meets_due_key(view, &server.shared, session, command, args, clock::unix_ms()));
             }
             false
         });
