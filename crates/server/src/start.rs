@@ -73,6 +73,31 @@ fn engine_factory(name: &str) -> Arc<dyn ardb_store::EngineFactory> {
     })
 }
 
+/// Descriptors that are meant for the data: the engine keeps each of its files open, of 64 MB or more.
+const DATA_DESCRIPTORS: u64 = 4096;
+
+/// Allows the process as many open files as the system lets it, and says so if that is too few for `maxclients`.
+fn raise_descriptor_limit(maxclients: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // `None` stands for no limit.
+    let Some(mut allowed) = current else { return };
+    if maximum.is_none_or(|maximum| maximum > allowed) {
+        let wanted = maximum.unwrap_or(1 << 20).max(allowed);
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+            Ok(()) => allowed = wanted,
+            Err(error) => log::warn!("The limit of {allowed} open files cannot be raised: {error}"),
+        }
+    }
+    let wanted = maxclients.saturating_add(DATA_DESCRIPTORS);
+    if allowed < wanted {
+        log::warn!(
+            "{allowed} files may be open, {wanted} are wanted for 'maxclients' {maxclients} and the data; raise the limit \
+             (ulimit -n) or lower 'maxclients'"
+        );
+    }
+}
+
 /// Fills a buffer from the kernel's generator.
 pub fn random_bytes(buffer: &mut [u8]) {
     let mut filled = 0;
@@ -134,6 +159,7 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
         log::warn!("Failed to write PID file: {error}");
     }
 
+    raise_descriptor_limit(config.size("maxclients"));
     // The sockets first: if another server has them, the data need not be opened. Nobody is accepted before the threads run.
     let (listeners, port) = Listeners::open(&config)?;
     let signals = signals::catch()?;
