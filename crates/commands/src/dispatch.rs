@@ -161,7 +161,7 @@ pub fn execute(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> 
     if ctx.origin == Origin::Client
         && let Some(reason) = refusal(ctx, command)
     {
-        reject(ctx, &reason);
+        reject(ctx, args, &reason);
         return Outcome::Done;
     }
     if will_queue(ctx.session, command) {
@@ -181,12 +181,18 @@ pub fn execute(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> 
     outcome
 }
 
-/// Replies an error to a command that was not run. If a MULTI is open, its EXEC will abort.
-pub fn reject(ctx: &mut Ctx<'_>, reason: &CmdError) {
+/// Replies an error to a command that was not run. If a MULTI is open, its EXEC will abort; if it is the EXEC, the transaction is over.
+pub fn reject(ctx: &mut Ctx<'_>, args: &[&[u8]], reason: &CmdError) {
+    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+    if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
+        crate::cmd::multi::abandon(ctx);
+        let why = [b"EXECABORT Transaction discarded because of: ", &reason.reply_bytes()[..]].concat();
+        ctx.out.error(&why);
+        return;
+    }
     if let Some(queue) = ctx.session.multi.as_mut() {
         queue.failed = true;
     }
-    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
     ctx.out.error(&reason.reply_bytes());
 }
 

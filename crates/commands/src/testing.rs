@@ -126,7 +126,7 @@ impl Harness {
         let (outcome, reply) = self.with_ctx(|ctx| match dispatch::resolve(&ctx.shared.table, args) {
             Ok(command) => dispatch::execute(ctx, command, args),
             Err(error) => {
-                dispatch::reject(ctx, &error);
+                dispatch::reject(ctx, args, &error);
                 Outcome::Done
             }
         });

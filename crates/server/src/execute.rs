@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
         let mut ctx = self.ctx();
         let outcome = match command {
             Err(error) => {
-                dispatch::reject(&mut ctx, error);
+                dispatch::reject(&mut ctx, args, error);
                 Outcome::Done
             }
             Ok(command) => {

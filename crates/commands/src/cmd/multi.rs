@@ -34,6 +34,12 @@ pub fn unwatch_all(session: &mut Session, shared: &Shared) {
     }
 }
 
+/// Ends the transaction of an EXEC that may not run.
+pub fn abandon(ctx: &mut Ctx<'_>) {
+    ctx.session.multi = None;
+    unwatch_all(ctx.session, ctx.shared);
+}
+
 /// DISCARD
 fn discard(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
     if ctx.session.multi.take().is_none() {
@@ -166,6 +172,15 @@ mod tests {
         server.run("MULTI");
         assert!(server.run("SADD s").starts_with("-ERR wrong number"));
         assert_eq!(server.run("EXEC"), "-EXECABORT Transaction discarded because of previous errors.");
+        server.run("MULTI");
+        server.run("SADD s a");
+        let refused = server.run("EXEC now");
+        assert_eq!(
+            refused,
+            "-EXECABORT Transaction discarded because of: ERR wrong number of arguments for 'exec' command"
+        );
+        assert_eq!(server.run("EXEC"), "-ERR EXEC without MULTI");
+        assert_eq!(server.run("EXISTS s"), ":0");
         server.run("MULTI");
         assert_eq!(server.run("MULTI"), "-ERR MULTI calls can not be nested");
         assert_eq!(server.run("WATCH a"), "-ERR WATCH inside MULTI is not allowed");

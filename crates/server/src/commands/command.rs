@@ -233,7 +233,8 @@ fn keys_of<'a>(ctx: &Ctx<'_>, args: &[&'a [u8]]) -> Result<(bool, Vec<&'a [u8]>)
     }
     let mut keys = Vec::new();
     command.keys.each(&args[2..], |index| keys.push(args[2 + index]));
-    if keys.is_empty() && matches!(command.keys, Keys::Numkeys { .. }) {
+    // A script may name no keys; for every other command with a count that makes no sense.
+    if keys.is_empty() && matches!(command.keys, Keys::Numkeys { .. }) && command.group != Group::Scripting {
         return Err(CmdError::text("ERR Invalid arguments specified for command"));
     }
     Ok((command.flags.has(Flags::WRITE), keys))

@@ -118,6 +118,8 @@ fn memory_section(server: &Server, out: &mut String) {
     line!(out, "used_memory_peak_human:{}", human(peak));
     line!(out, "total_system_memory:{total}");
     line!(out, "total_system_memory_human:{}", human(total));
+    line!(out, "used_memory_vm_eval:{}", server.shared.scripts.memory());
+    line!(out, "number_of_cached_scripts:{}", server.shared.scripts.count());
     line!(out, "maxmemory:{}", server.config.size("maxmemory"));
     line!(out, "maxmemory_human:{}", human(server.config.size("maxmemory")));
     line!(out, "maxmemory_policy:{}", server.config.text("maxmemory-policy"));
