@@ -2,6 +2,8 @@
 //!
 //! Knows bytes only: no sockets, no commands.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
+
 pub mod reply;
 pub mod request;
 

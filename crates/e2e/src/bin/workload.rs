@@ -1,7 +1,7 @@
 //! Fills, loads and compares servers that somebody else has started: the parts of a demonstration that redis-cli cannot do.
 //!
 //! `workload populate`, `workload load` and `workload compare`, chosen by `--do`.
-#![allow(clippy::print_stdout, reason = "a command-line tool")]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command-line tool that measures time")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
