@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ardb_base::id::{Generation, Offset, ReplId};
-use ardb_engine::Engine;
+use ardb_engine::{Engine, Snapshot, Space};
 use ardb_log::{Appender, Log};
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -107,6 +107,13 @@ pub struct Writer {
 /// The commit at which a core begins, and the number of its engine.
 pub const FIRST_SEQ: u64 = 1;
 
+/// Whether the engine has nothing but the store's own rows. An error is left to the reads that will meet it.
+fn has_no_rows(engine: &dyn Snapshot) -> bool {
+    let (start, end) = ([Space::Key as u8], [Space::Garbage as u8 + 1]);
+    let mut cursor = engine.cursor(&start..&end);
+    cursor.seek(&start).is_ok() && cursor.row().is_none()
+}
+
 impl Core {
     /// A core over an engine that stands at `position` with `catalog`.
     #[allow(clippy::too_many_arguments)]
@@ -121,11 +128,14 @@ impl Core {
         clock: Clock,
     ) -> Core {
         catalog.grow(databases);
+        let snapshot = engine.snapshot();
+        // Of an engine without rows nothing needs to be asked until the first checkpoint.
+        let fresh_from = if has_no_rows(&*snapshot) { 1 } else { catalog.next_id };
         let view = View {
-            active: Arc::new(Table::new(catalog.next_id)),
+            active: Arc::new(Table::new(fresh_from)),
             frozen: None,
             cache: Arc::new(RowCache::new(budget.rows, FIRST_SEQ)),
-            engine: engine.snapshot(),
+            engine: snapshot,
             number: FIRST_SEQ,
             keyspaces: catalog.databases.iter().map(|d| d.keyspace).collect(),
             counts: Arc::new(Counts::new(&catalog, FIRST_SEQ)),
