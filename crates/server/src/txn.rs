@@ -32,6 +32,7 @@ impl<'t, 'a> Batch<'t, 'a> {
     /// Forgets the savepoints of the command that has just ended.
     pub fn next_command(&mut self) {
         self.savepoints.clear();
+        self.txn.settle();
     }
 
     /// The store's transaction.

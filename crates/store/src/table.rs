@@ -59,6 +59,8 @@ pub enum Undo {
     Over,
     /// The same transaction had written this before.
     Replaced(Option<Value>),
+    /// The same, but no savepoint lies between: the older entry of the row will be taken back too.
+    Settled,
 }
 
 /// One row of a scan.
@@ -287,6 +289,7 @@ impl Table {
                     delta -= value_cost(&gone) + NODE_COST;
                 }
             }
+            Undo::Settled => {}
             Undo::Replaced(value) => {
                 if let Some(cell) = cell_mut(&mut map, place, key.tail) {
                     delta += value_cost(&value);

@@ -42,6 +42,8 @@ enum Op {
 pub struct UndoLog {
     ops: Vec<Op>,
     tails: Vec<u8>,
+    /// No savepoint is left before this entry: from there only the whole batch is taken back.
+    settled: usize,
     /// Whether databases were flushed or exchanged.
     keyspaces: bool,
 }
@@ -55,6 +57,7 @@ impl UndoLog {
     fn clear(&mut self) {
         self.ops.clear();
         self.tails.clear();
+        self.settled = 0;
         self.keyspaces = false;
         // One huge batch must not hold its memory for ever.
         self.ops.shrink_to(1 << 16);
@@ -124,6 +127,7 @@ impl<'a> WriteTxn<'a> {
     /// the open one). Object ids handed out since are not used again.
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         let (ops, payload, db) = if savepoint.seq == self.writer.seq {
+            debug_assert!(savepoint.ops >= self.writer.undo.settled, "a savepoint that was forgotten");
             (savepoint.ops, savepoint.payload, savepoint.db)
         } else {
             debug_assert!(false, "a savepoint of an earlier batch");
@@ -132,6 +136,19 @@ impl<'a> WriteTxn<'a> {
         self.writer.undo_to(ops);
         self.writer.frame.payload.truncate(payload);
         self.writer.frame.db = db;
+    }
+
+    /// Forgets all savepoints of the open batch: what was done so far will only be taken back with all of it. So the values that the batch
+    /// itself had written and replaced need not be kept; one row written by every command of a long batch would hold a copy for each.
+    pub fn settle(&mut self) {
+        let undo = &mut self.writer.undo;
+        let settled = undo.settled.min(undo.ops.len());
+        for op in &mut undo.ops[settled..] {
+            if let Op::Row { undo: undo @ Undo::Replaced(_), .. } = op {
+                *undo = Undo::Settled;
+            }
+        }
+        undo.settled = undo.ops.len();
     }
 
     /// Takes back the whole open batch.
