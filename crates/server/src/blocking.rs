@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ardb_commands::shared::{NoMailbox, Shared};
-use ardb_commands::{Access, Block, Command, Origin, Outcome, Session, TimeoutReply};
+use ardb_commands::{Access, Block, Command, Keys, Origin, Outcome, Session, TimeoutReply};
 use ardb_resp::Reply;
 use ardb_types::{At, Kind, keyspace};
 use parking_lot::Mutex;
@@ -146,7 +146,7 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
                 }
                 let mut reply = Reply::new(waiting.session.protocol);
                 let outcome = {
-                    let args: Vec<&[u8]> = waiting.args.iter().map(Vec::as_slice).collect();
+                    let args = narrowed(waiting.command, &waiting.args, &place.1);
                     let run = execute::Run {
                         server,
                         rows: Access::Write(&mut *batch),
@@ -163,17 +163,32 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
                         server.client_resumes(waiter.client);
                         resume(server, waiting, std::mem::take(reply.buffer_mut()));
                     }
-                    Outcome::Block(block) => {
+                    // It goes on waiting for all its keys until the time of its first try.
+                    Outcome::Block(_) => {
                         empty_handed.push(waiting.command.name);
                         let ticket = waiting.ticket;
-                        // The deadline stays that of the first try.
-                        let until = waiting.block.until;
-                        waiting.block = Block { until, ..block };
                         server.parked.park(&server.shared, waiting, Some(ticket));
                     }
                 }
             }
         }
+    }
+}
+
+/// The arguments of a command that waits for several keys, with only the one that has changed: as in Redis, the key that changed first
+/// serves the client, not the one that it named first.
+fn narrowed<'a>(command: &Command, args: &'a [Vec<u8>], key: &'a [u8]) -> Vec<&'a [u8]> {
+    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+    match command.keys {
+        Keys::Range { first, last: -2, .. } if args.len() > first + 1 => {
+            [&args[..first], &[key], &args[args.len() - 1..]].concat()
+        }
+        Keys::Numkeys { at, dest: 0 } => {
+            let mut keys = 0;
+            command.keys.each(&args, |_| keys += 1);
+            [&args[..at], &[b"1", key], &args[(at + 1 + keys).min(args.len())..]].concat()
+        }
+        _ => args,
     }
 }
 

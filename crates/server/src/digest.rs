@@ -12,7 +12,7 @@ use ardb_types::value::{Item, each_item};
 use ardb_types::{KeyRow, Kind, TypeError};
 use sha1::{Digest, Sha1};
 
-use crate::rdb_dump::each_key;
+use ardb_commands::persist::save::each_key;
 
 /// A sum.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub fn all(rows: &(impl Rows + ?Sized), databases: u32) -> Result<Sum, TypeError
         each_key(rows, db, |key, row| {
             let mut one = Sum::default();
             one.mix(key);
-            let one = value(rows, &row, one)?;
+            let one = value(rows, row, one)?;
             sum.xor(&one.0);
             Ok::<(), TypeError>(())
         })?;

@@ -3,20 +3,21 @@
 //! Layer 4: the only crate with sockets, threads, a clock and a configuration. [`start`] is where everything begins and ends; [`net`] has the
 //! way of a request; [`server::Server`] is what all threads share.
 
+#![allow(clippy::disallowed_methods, reason = "the layer that owns the clock, randomness, the environment and files")]
+
 pub mod active_expiry;
 pub mod blocking;
 pub mod calls;
 pub mod clients;
 pub mod clock;
 pub mod commands;
+pub mod compat;
 pub mod config;
 pub mod cron;
 pub mod digest;
 pub mod execute;
 pub mod logger;
 pub mod net;
-pub mod rdb_dump;
-pub mod rdb_load;
 pub mod repl;
 pub mod replay;
 pub mod server;

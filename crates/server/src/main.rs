@@ -1,10 +1,12 @@
 //! `ardb-server`: the command line, and what is printed instead of running.
 
+#![allow(clippy::disallowed_methods, reason = "the layer that owns the clock, randomness, the environment and files")]
+
 use std::io::Write;
 use std::process::ExitCode;
 
 use ardb_server::config::source::{self, Invocation};
-use ardb_server::{VERSION, commands, config, start};
+use ardb_server::{VERSION, commands, compat, config, start};
 
 /// Rows are small allocations that one thread makes and another frees, at which the system's allocator is slow.
 #[global_allocator]
@@ -16,6 +18,7 @@ Usage: ardb-server [/path/to/ardb.conf] [--directive value ...] [-]
        ardb-server -v | --version
        ardb-server -h | --help
        ardb-server --print-config-docs  prints the reference of all directives
+       ardb-server --print-compat       prints the tables of commands for docs/compat.md
 
 Examples:
        ardb-server --port 7777 --dir /var/lib/ardb
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Help) => print(USAGE),
         Ok(Invocation::Reference) => print(&config::docs::reference()),
+        Ok(Invocation::Compat) => print(&compat::tables()),
         Ok(Invocation::Run { config, warnings }) => match start::run(*config, &warnings, &args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use ardb_engine::{EngineError, Rows, Space};
+use ardb_engine::{EngineError, Rows, Space, Value};
 use ardb_rdb::{Items, WriteError, Writer};
 use ardb_types::value::{Item, each_item};
 use ardb_types::{Encoding, KeyRow, Kind, TypeError, collection::Walk};
@@ -54,7 +54,6 @@ pub fn whole<W: Write>(
     progress: &mut dyn FnMut(Saved) -> ControlFlow<()>,
 ) -> Result<Saved, SaveError> {
     let mut saved = Saved::default();
-    let mut piece: Vec<(Vec<u8>, KeyRow)> = Vec::new();
     for db in 0..databases {
         let count = rows.key_count(db);
         if count == 0 {
@@ -62,35 +61,42 @@ pub fn whole<W: Write>(
         }
         out.select_db(db)?;
         let before = saved.keys;
-        let mut walk = Walk::group(Space::Key, rows.keyspace(db).0);
-        loop {
-            piece.clear();
-            let mut failed = None;
-            let more = walk.step(rows, PIECE, &mut |key, value| match KeyRow::parse(value.clone()) {
-                Ok(row) => piece.push((key.tail.to_vec(), row)),
-                Err(error) => failed = Some(error),
-            })?;
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            for (key, row) in &piece {
-                one(rows, key, row, out)?;
-                saved.keys += 1;
-                saved.expiries += u64::from(row.expiry().is_some());
-            }
-            if progress(saved).is_break() {
+        each_key(rows, db, |key, row| {
+            one(rows, key, row, out)?;
+            saved.keys += 1;
+            saved.expiries += u64::from(row.expiry().is_some());
+            if saved.keys.is_multiple_of(PIECE as u64) && progress(saved).is_break() {
                 return Err(SaveError::Cancelled);
             }
-            if !more {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         if saved.keys - before != count {
             let found = saved.keys - before;
             return Err(TypeError::Corrupt(format!("database {db} counts {count} keys and has {found}")).into());
         }
     }
     Ok(saved)
+}
+
+/// Calls `visit` with each key of a database and its row, in the order of hashes, those included that have expired and are not deleted yet.
+pub fn each_key<E: From<TypeError>>(
+    rows: &(impl Rows + ?Sized),
+    db: u32,
+    mut visit: impl FnMut(&[u8], &KeyRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut piece: Vec<(Vec<u8>, Value)> = Vec::new();
+    let mut walk = Walk::group(Space::Key, rows.keyspace(db).0);
+    loop {
+        let more = walk
+            .step(rows, PIECE, &mut |key, value| piece.push((key.tail.to_vec(), value.clone())))
+            .map_err(TypeError::from)?;
+        for (key, value) in piece.drain(..) {
+            visit(&key, &KeyRow::parse(value)?)?;
+        }
+        if !more {
+            return Ok(());
+        }
+    }
 }
 
 /// Writes one key.

@@ -200,10 +200,15 @@ fn list(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
                     names.push(name);
                 }
             }
+            // HELP is made from the table, and so has no row of its own.
+            let help = format!("{}|help", command.name);
+            if !command.subcommands.is_empty() && keep(command, &help) {
+                names.push(help);
+            }
         }
     };
     match args {
-        [_, _] => add(&|_, name| !name.contains('|')),
+        [_, _] => add(&|_, _| true),
         [_, _, filter, kind, what] if parse::is(filter, "filterby") => match kind.to_ascii_lowercase().as_slice() {
             b"module" => {}
             b"aclcat" => {

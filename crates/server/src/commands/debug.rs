@@ -8,6 +8,7 @@ use std::time::Duration;
 use ardb_base::glob::{self, Case};
 use ardb_base::number::{i64_text, parse_f64, parse_i64};
 use ardb_commands::cmd::{args as parse, help};
+use ardb_commands::persist::load::{Existing, Loader, Within};
 use ardb_commands::table::{Command, Flags, Group, Keys};
 use ardb_commands::{CmdError, CmdResult, Ctx, Outcome, dispatch, error};
 use ardb_engine::RowsMut;
@@ -15,7 +16,6 @@ use ardb_rdb::{Options, Reader};
 use ardb_types::keyspace;
 
 use super::save;
-use crate::rdb_load::RowSink;
 use crate::server::{self, Server};
 use crate::{clock, digest};
 
@@ -137,7 +137,7 @@ fn load(server: &Server, flush: bool) -> Result<(), String> {
         (0..databases).for_each(|db| txn.flush(db));
     }
     {
-        let mut sink = RowSink::new(&mut txn, databases);
+        let mut sink = Loader::new(Within(&mut txn), databases, Existing::Replace);
         Reader::new(BufReader::new(file), Options::default()).read(&mut sink).map_err(|error| error.to_string())?;
     }
     // No effect is logged: what the log says is what was saved and loaded.

@@ -2,19 +2,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ardb_commands::cmd::args as parse;
+use ardb_commands::persist::save as persist;
 use ardb_commands::table::{Command, Flags, Group, Keys};
 use ardb_commands::{CmdError, CmdResult, Ctx, Outcome, error};
-use ardb_rdb::WriterOptions;
+use ardb_rdb::{Writer, WriterOptions};
 use ardb_store::CheckpointError;
 
 use crate::clock;
-use crate::rdb_dump::{self, DumpError};
 use crate::server::{self, Server};
 
 /// Why there is no RDB file.
@@ -28,7 +29,7 @@ pub enum SaveError {
     Snapshot(#[from] CheckpointError),
     /// The data or the format.
     #[error(transparent)]
-    Dump(#[from] DumpError),
+    Dump(#[from] persist::SaveError),
     /// The file.
     #[error("{0}")]
     File(#[from] io::Error),
@@ -44,14 +45,16 @@ pub fn write_file(server: &Server, path: &Path) -> Result<u64, SaveError> {
     let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
     let written = (|| {
         let file = File::create(&temporary)?;
-        let (mut file, keys) = rdb_dump::write_rdb(&snapshot, snapshot.databases(), file, WriterOptions::default())?;
+        let mut writer = Writer::new(file, WriterOptions::default()).map_err(persist::SaveError::from)?;
+        let saved = persist::whole(&snapshot, snapshot.databases(), &mut writer, &mut |_| ControlFlow::Continue(()))?;
+        let mut file = writer.finish().map_err(persist::SaveError::from)?;
         file.flush()?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             File::open(dir)?.sync_all()?;
         }
-        Ok(keys)
+        Ok(saved.keys)
     })();
     if written.is_err() {
         // Whether or not there was anything to remove, the error at hand is the one to report.

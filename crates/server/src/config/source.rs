@@ -49,6 +49,8 @@ pub enum Invocation {
     Help,
     /// Print the reference of all directives.
     Reference,
+    /// Print the generated part of the page on compatibility.
+    Compat,
 }
 
 /// How deep files may include others.
@@ -63,6 +65,7 @@ pub fn from_command_line(args: &[String]) -> Result<Invocation, ConfigError> {
         Some("-v" | "--version") => return Ok(Invocation::Version),
         Some("-h" | "--help") => return Ok(Invocation::Help),
         Some("--print-config-docs") => return Ok(Invocation::Reference),
+        Some("--print-compat") => return Ok(Invocation::Compat),
         _ => {}
     }
     let mut loader = Loader::default();

@@ -13,6 +13,9 @@ use super::ZSet;
 use super::node::Position;
 use crate::{TypeError, collection};
 
+/// What a scan calls for each row: the order of its score, the member, the score.
+type VisitPlace<'a> = dyn FnMut(u64, &[u8], f64) -> ControlFlow<()> + 'a;
+
 /// Members taken out at a time, which bounds the memory of a removal.
 const PIECE: u64 = 1024;
 /// Skipping fewer rows than this by the tree would not pay.
@@ -187,7 +190,7 @@ impl ZSet {
         from: Position<'_>,
         to: Option<Position<'_>>,
         direction: Direction,
-        visit: &mut dyn FnMut(u64, &[u8], f64) -> ControlFlow<()>,
+        visit: &mut VisitPlace<'_>,
     ) -> Result<(), TypeError> {
         if self.size == 0 {
             return Ok(());
@@ -253,7 +256,7 @@ impl ZSet {
         start: u64,
         stop: u64,
         reverse: bool,
-        visit: &mut Visit<'_>,
+        visit: &mut VisitRow<'_>,
     ) -> Result<(), TypeError> {
         if start >= self.size || start > stop {
             return Ok(());
