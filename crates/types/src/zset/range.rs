@@ -256,7 +256,7 @@ impl ZSet {
         start: u64,
         stop: u64,
         reverse: bool,
-        visit: &mut VisitRow<'_>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), TypeError> {
         if start >= self.size || start > stop {
             return Ok(());
