@@ -37,6 +37,8 @@ const FEW_ROWS: usize = 64;
 const WALK_ROWS: usize = 256;
 /// Rows that one step forgets under one shard's lock.
 const FORGET_ROWS: usize = 512;
+/// Rows that it forgets under the janitor's lock, for which a commit that deletes rows waits.
+const FORGET_AT_ONCE: usize = 16;
 
 /// The spaces in which objects have rows.
 pub const OBJECT_SPACES: [Space; 8] =
@@ -252,28 +254,33 @@ impl Core {
         let oldest = self.readers.oldest();
         let mut budget = FORGET_ROWS;
         while budget > 0 {
-            // The lock is held over each item: a freeze, which clears the queue, waits for it, so the table is the one it is about.
+            // The lock is held over some items: a freeze, which clears the queue, waits for it, so the table is the one they are about.
             let mut janitor = self.janitor.lock();
-            let Some((seq, item)) = janitor.forget.front() else { return false };
-            if *seq > oldest || *seq > self.publication.committed() {
-                return false;
-            }
             let table = self.publication.current().1.active.clone();
-            match item {
-                Forget::Row(place, tail) => {
-                    table.forget_deleted(&RowKey::new(place.space(), place.group(), place.order(), tail), *seq);
-                    budget -= 1;
+            for _ in 0..FORGET_AT_ONCE {
+                let Some((seq, item)) = janitor.forget.front() else { return false };
+                if *seq > oldest || *seq > self.publication.committed() {
+                    return false;
                 }
-                Forget::Object(object) => {
-                    let gone = table.forget_object(*object, budget);
-                    budget -= gone.min(budget);
-                    if budget == 0 {
-                        // There may be more of this object.
-                        return true;
+                match item {
+                    Forget::Row(place, tail) => {
+                        table.forget_deleted(&RowKey::new(place.space(), place.group(), place.order(), tail), *seq);
+                        budget = budget.saturating_sub(1);
+                    }
+                    Forget::Object(object) => {
+                        let gone = table.forget_object(*object, budget);
+                        budget -= gone.min(budget);
+                        if budget == 0 {
+                            // There may be more of this object.
+                            return true;
+                        }
                     }
                 }
+                janitor.forget.pop_front();
+                if budget == 0 {
+                    break;
+                }
             }
-            janitor.forget.pop_front();
         }
         true
     }

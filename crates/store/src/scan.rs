@@ -18,7 +18,8 @@ pub enum Reach<'a> {
     Engine(&'a dyn Snapshot),
 }
 
-const FIRST_BATCH: usize = 4;
+/// Most walks end at their first row: pops, and the ends of sorted sets.
+const FIRST_BATCH: usize = 2;
 const LARGEST_BATCH: usize = 256;
 
 /// A table's rows of one range, fetched in batches that grow.
@@ -195,20 +196,17 @@ pub fn scan(
             }
         }
         let Some((winner, order, tail)) = best else { return Ok(()) };
-        let mut flow = ControlFlow::Continue(());
         for (i, source) in sources.iter_mut().enumerate() {
             let Some(source) = source else { continue };
             if source.head().is_some_and(|item| item.order == order && *item.tail == *tail) {
                 if i == winner
                     && let Some(Item { value: Some(value), .. }) = source.head()
+                    && visit(RowKey::new(range.space, range.group, order, &tail), value).is_break()
                 {
-                    flow = visit(RowKey::new(range.space, range.group, order, &tail), value);
+                    return Ok(());
                 }
                 source.advance();
             }
-        }
-        if flow.is_break() {
-            return Ok(());
         }
     }
 }

@@ -332,8 +332,25 @@ impl Table {
         let place = Place::of(key);
         let shard = Table::shard_of(place);
         let mut map = self.shards[shard].write();
-        let dead = cell_mut(&mut map, place, key.tail).is_some_and(|cell| cell.seq() == seq && cell.newest().is_none());
-        if dead {
+        let dead = |cell: &Cell| cell.seq() == seq && cell.newest().is_none();
+        // Nearly always the row is the only one of its place; then one search finds and removes it.
+        if let Entry::Occupied(slot) = map.entry(place)
+            && let Slot::One(own, cell) = slot.get()
+        {
+            if **own == *key.tail && dead(cell) {
+                let freed = row_cost(own) + cell_cost(cell);
+                let gone = slot.remove();
+                if map.is_empty() {
+                    self.mark(shard, false);
+                }
+                drop(map);
+                drop(gone);
+                self.rows.fetch_sub(1, Relaxed);
+                self.add_bytes(-freed);
+            }
+            return;
+        }
+        if cell_mut(&mut map, place, key.tail).is_some_and(|cell| dead(cell)) {
             let freed = self.remove_row(&mut map, shard, place, key.tail);
             drop(map);
             self.add_bytes(-freed);
