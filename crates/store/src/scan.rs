@@ -1,7 +1,6 @@
 //! One ordered walk over several sources: the two tables and the engine, the newer hiding the older.
 
 use std::cmp::Ordering;
-use std::ops::ControlFlow;
 
 use ardb_engine::{Cursor, Direction, EngineError, RowKey, RowRange, Snapshot, Value, row::Visit};
 
