@@ -10,8 +10,8 @@ use ardb_types::keyspace;
 
 use crate::context::Ctx;
 use crate::error::{self, CmdError};
-use crate::session::{Session, Watched};
-use crate::shared::Shared;
+use crate::session::{Queued, Session, Watched};
+use crate::shared::{Gates, Shared};
 use crate::table::{Command, Flags, Group, Keys};
 use crate::{CmdResult, Outcome, dispatch};
 
@@ -67,6 +67,20 @@ fn watches_failed(ctx: &Ctx<'_>) -> Result<bool, CmdError> {
     Ok(false)
 }
 
+/// Why commands that were queued may not run now.
+fn refusal(commands: &[Queued], gates: &Gates) -> Option<CmdError> {
+    let on = |gate: &AtomicBool| gate.load(Ordering::Relaxed);
+    let writes = commands.iter().any(|queued| queued.command.flags.has(Flags::WRITE));
+    if writes && on(&gates.too_few_replicas) {
+        return Some(error::NO_REPLICAS);
+    }
+    if writes && on(&gates.read_only) {
+        return Some(error::READ_ONLY);
+    }
+    let fresh = commands.iter().any(|queued| !queued.command.flags.has(Flags::STALE));
+    (fresh && on(&gates.stale)).then_some(error::MASTER_DOWN)
+}
+
 /// EXEC
 fn exec(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
     let Some(queue) = ctx.session.multi.take() else { return Err(error::EXEC_WITHOUT_MULTI) };
@@ -79,10 +93,11 @@ fn exec(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
         ctx.out.null_array();
         return Ok(Outcome::Done);
     }
-    // The server may have become a replica since the commands were queued.
-    let writes = queue.commands.iter().any(|queued| queued.command.flags.has(Flags::WRITE));
-    if writes && ctx.shared.gates.read_only.load(Ordering::Relaxed) && ctx.origin == crate::Origin::Client {
-        return Err(CmdError::text(format!("EXECABORT Transaction discarded because of: {}", &error::READ_ONLY)));
+    // The server's state may have changed since the commands were queued.
+    if ctx.origin == crate::Origin::Client
+        && let Some(reason) = refusal(&queue.commands, &ctx.shared.gates)
+    {
+        return Err(CmdError::text(format!("EXECABORT Transaction discarded because of: {reason}")));
     }
     ctx.out.array(queue.commands.len());
     let deny_before = std::mem::replace(&mut ctx.session.deny_blocking, true);
@@ -180,6 +195,12 @@ mod tests {
             "-EXECABORT Transaction discarded because of: ERR wrong number of arguments for 'exec' command"
         );
         assert_eq!(server.run("EXEC"), "-ERR EXEC without MULTI");
+        assert_eq!(server.run("EXISTS s"), ":0");
+        server.run("MULTI");
+        server.run("SADD s a");
+        server.with_ctx(|ctx| ctx.shared.gates.too_few_replicas.store(true, std::sync::atomic::Ordering::Relaxed));
+        assert!(server.run("EXEC").starts_with("-EXECABORT Transaction discarded because of: NOREPLICAS"));
+        server.with_ctx(|ctx| ctx.shared.gates.too_few_replicas.store(false, std::sync::atomic::Ordering::Relaxed));
         assert_eq!(server.run("EXISTS s"), ":0");
         server.run("MULTI");
         assert_eq!(server.run("MULTI"), "-ERR MULTI calls can not be nested");
