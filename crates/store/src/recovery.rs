@@ -246,6 +246,10 @@ impl Store {
                 }
             }
         }
+        // What was replayed need not be so again after the next crash.
+        if end > self.shared.recovery.checkpoint {
+            self.shared.core.want_checkpoint();
+        }
         Ok(())
     }
 }

@@ -51,6 +51,13 @@ pub(crate) struct Shared {
     pub _lock: Box<dyn DirLock>,
 }
 
+/// Bytes of log after the last checkpoint that make the next one begin, whatever it costs: a restart replays some 15 MB a second of the
+/// smallest commands.
+const LONG_LOG: u64 = 256 << 20;
+/// As above, if there is little to write.
+const CHEAP_LOG: u64 = 32 << 20;
+/// Bytes of changed rows that are little.
+const CHEAP_ROWS: u64 = 16 << 20;
 /// How long a tick deletes garbage at most, in milliseconds.
 const JANITOR_MS: i64 = 20;
 
@@ -186,7 +193,8 @@ impl Store {
         core.sweep();
         self.remove_condemned();
         let since = core.dirty_since.load(Ordering::Relaxed);
-        if since != 0 && (now as u64).saturating_sub(since) >= self.shared.options.checkpoint_age_ms {
+        let old = since != 0 && (now as u64).saturating_sub(since) >= self.shared.options.checkpoint_age_ms;
+        if old || self.replay_is_long() {
             core.want_checkpoint();
         } else {
             let (some, pressing) = {
@@ -201,6 +209,12 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Whether a restart now would replay more of the log than it is worth: much of it for few rows (counters), or very much for any.
+    fn replay_is_long(&self) -> bool {
+        let log = self.shared.log.end().since(self.checkpoint_offset());
+        log > LONG_LOG || (log > CHEAP_LOG && self.shared.core.changed.load(Ordering::Relaxed) < CHEAP_ROWS)
     }
 
     /// One bounded step of deleting garbage, of which [`Store::tick`] does as many as it has time for. Gives whether there may be more to do at once.
