@@ -157,6 +157,18 @@ pub fn scan(
         Reach::Engine(snapshot) => Some(EngineSource::new(snapshot, &range, direction)?),
         _ => None,
     };
+    // What one table holds alone needs no comparing.
+    if let ([Some(only), None], None) = (&mut sources, &engine) {
+        while let Some(Item { order, tail, value }) = only.head() {
+            if let Some(value) = value
+                && visit(RowKey::new(range.space, range.group, *order, tail), value).is_break()
+            {
+                return Ok(());
+            }
+            only.advance();
+        }
+        return Ok(());
+    }
     loop {
         // The newest source whose head comes first wins; equal heads of older ones are passed over.
         let mut best: Option<(usize, u64, Tail)> = None;
