@@ -102,8 +102,9 @@ impl Report {
     }
 }
 
-/// Writes keys `from..to`.
-fn load(client: &mut Client, seed: u64, from: u64, to: u64, size: usize) -> Result<()> {
+/// Writes keys `from..to`. Gives how long the slowest portion of 64 commands waited for its replies.
+fn load(client: &mut Client, seed: u64, from: u64, to: u64, size: usize) -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
     let mut value = vec![0; size];
     let mut next = from;
     while next < to {
@@ -123,15 +124,17 @@ fn load(client: &mut Client, seed: u64, from: u64, to: u64, size: usize) -> Resu
                 client.queue(&[b"SET".as_slice(), format!("key:{index}").as_bytes(), &value]);
             }
         }
+        let sent = Instant::now();
         for _ in 0..portion {
             let reply = client.receive()?;
             if reply.is_error() {
                 return Err(error(format!("a write was refused: {reply}")));
             }
         }
+        slowest = slowest.max(sent.elapsed());
         next += portion;
     }
-    Ok(())
+    Ok(slowest)
 }
 
 /// Kills or ends the server, starts it again, and returns how long it took to its first reply, and the watch over it.
@@ -163,9 +166,14 @@ fn run(options: &Options) -> Result<bool> {
     let mut watch = Watch::start(&server)?;
 
     let start = Instant::now();
-    load(&mut server.client()?, seed, 0, keys, size)?;
+    let slowest = load(&mut server.client()?, seed, 0, keys, size)?;
     let speed = options.number("mb") as f64 / start.elapsed().as_secs_f64();
-    report.phase("load", watch.take(), start.elapsed(), &format!("{speed:.0} MB/s"));
+    report.phase(
+        "load",
+        watch.take(),
+        start.elapsed(),
+        &format!("{speed:.0} MB/s, the slowest 64 writes {} ms", slowest.as_millis()),
+    );
 
     let start = Instant::now();
     let found = scan(&mut server.client()?)?;
