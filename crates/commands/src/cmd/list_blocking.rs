@@ -2,7 +2,6 @@
 //!
 //! In the log a waiting command is what it came to: a pop, or a pop and a push.
 
-use ardb_types::keyspace;
 use ardb_types::list::{End, List};
 
 use super::args::{is, parse_timeout};
@@ -191,11 +190,6 @@ fn blmpop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         return Ok(Outcome::Done);
     }
     block(ctx, multi.keys, until, TimeoutReply::NullArray)
-}
-
-/// Whether a key holds a list: the server asks before it wakes a client, so that a key of another type wakes nobody.
-pub fn holds_list(ctx: &Ctx<'_>, key: &[u8]) -> Result<bool, CmdError> {
-    Ok(keyspace::lookup(&ctx.rows, &ctx.at(key))?.is_some_and(|row| row.kind() == ardb_types::Kind::List))
 }
 
 const MOVES: Flags = Flags::WRITE.with(Flags::DENYOOM);

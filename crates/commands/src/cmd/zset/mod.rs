@@ -14,8 +14,8 @@ pub mod write;
 
 use ardb_base::number::f64_text;
 use ardb_resp::Reply;
+use ardb_types::keyspace;
 use ardb_types::zset::{ZSet, ZSetBuilder};
-use ardb_types::{Kind, keyspace};
 
 use crate::context::Ctx;
 use crate::error::CmdError;
@@ -34,11 +34,6 @@ fn open(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<Option<ZSet>, CmdError> {
     let set = ZSet::open(&ctx.rows, &ctx.at(key))?;
     ctx.looked_up(key, set.is_some());
     Ok(set)
-}
-
-/// Whether a key holds a sorted set: the server asks before it wakes a client, so that a key of another type wakes nobody.
-pub fn holds_zset(ctx: &Ctx<'_>, key: &[u8]) -> Result<bool, CmdError> {
-    Ok(keyspace::lookup(&ctx.rows, &ctx.at(key))?.is_some_and(|row| row.kind() == Kind::SortedSet))
 }
 
 /// Writes the key's row after `changes` members came, changed or went, and tells who wants to know.
