@@ -136,7 +136,7 @@ pub enum Origin {
     Stream,
 }
 
-/// What the server does for the commands that live in layer 4; they get at the server behind it by `as_any`.
+/// What the server does for the commands that live in the server; they get at the server behind it by `as_any`.
 pub trait Host: Send + Sync {
     /// The server itself, for its own handlers.
     fn as_any(&self) -> &dyn Any;

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ardb_commands::shared::{NoMailbox, Shared};
+use ardb_commands::shared::Shared;
 use ardb_commands::{Access, Block, Command, Keys, Origin, Outcome, Session, TimeoutReply};
+use ardb_node::txn::Batch;
 use ardb_resp::Reply;
 use ardb_types::{At, Kind, keyspace};
 use parking_lot::Mutex;
@@ -19,7 +20,6 @@ use parking_lot::Mutex;
 use crate::execute;
 use crate::net::mailbox::{Message, Resumed};
 use crate::server::Server;
-use crate::txn::Batch;
 
 /// A client that waits.
 pub struct Waiting {
@@ -195,15 +195,6 @@ fn narrowed<'a>(command: &Command, args: &'a [Vec<u8>], key: &'a [u8]) -> Vec<&'
 /// The type of value that a blocking command waits for.
 fn awaited(command: &Command) -> Kind {
     if command.name.starts_with("bz") { Kind::SortedSet } else { Kind::List }
-}
-
-/// A session for commands that come from no client.
-#[must_use]
-pub fn nobody() -> Session {
-    let mut session = Session::new(0, Arc::new(NoMailbox));
-    session.authenticated = true;
-    session.deny_blocking = true;
-    session
 }
 
 /// Marks a client as waiting, or no longer waiting, for CLIENT LIST.

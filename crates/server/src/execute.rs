@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ardb_commands::effects::Effects;
 use ardb_commands::{Access, CmdError, Command, Ctx, Flags, Origin, Outcome, Session, dispatch};
 use ardb_resp::Reply;
 
@@ -29,19 +28,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn ctx(self) -> Ctx<'a> {
-        Ctx {
-            rows: self.rows,
-            out: self.out,
-            session: self.session,
-            shared: &self.server.shared,
-            host: &**self.server,
-            origin: self.origin,
-            now: self.now,
-            effects: Effects::default(),
-            dirty: 0,
-            depth: 0,
-            in_script: false,
-        }
+        self.server.node().ctx(self.rows, self.out, self.session, self.origin, self.now)
     }
 
     /// Runs a request of a client.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use ardb_commands::shared::Events;
 use ardb_commands::{Command, Flags, Host, Session, Shared};
+use ardb_node::Node;
 use ardb_store::Store;
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -138,6 +139,12 @@ impl Server {
             Some(server) => server,
             None => unreachable!("invariant: a server is only ever made behind an Arc, and whoever calls this has it"),
         }
+    }
+
+    /// Its data and what its commands share.
+    #[must_use]
+    pub fn node(&self) -> Node<'_> {
+        Node { store: &self.store, shared: &self.shared, host: self }
     }
 
     /// Gives it its network threads. Called once.

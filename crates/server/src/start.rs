@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ardb_base::disk::RealDisk;
 use ardb_base::id::Generation;
@@ -12,6 +12,7 @@ use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
 use ardb_log::LogOptions;
+use ardb_node::replay::replay;
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
 
 use crate::config::Config;
@@ -20,7 +21,7 @@ use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
 use crate::server::Server;
-use crate::{VERSION, clock, commands, cron, logger, repl, replay, signals};
+use crate::{VERSION, clock, commands, cron, logger, repl, signals};
 
 /// Why the server did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,9 @@ fn engine_factory(name: &str) -> Arc<dyn ardb_store::EngineFactory> {
         Ok(Arc::new(RocksEngine::open(&options)?))
     })
 }
+
+/// How often a long replay says how far it is.
+const REPORT: Duration = Duration::from_secs(2);
 
 /// Descriptors that are meant for the data: the engine keeps each of its files open, of 64 MB or more.
 const DATA_DESCRIPTORS: u64 = 4096;
@@ -248,7 +252,15 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
             "The end of the log may have been lost, so the history goes on under a new id; the old one was {old}"
         );
     }
-    let replayed = replay::replay(&server)?;
+    let (mut reported, mut first) = (Instant::now(), None);
+    let replayed = replay(server.node(), &mut |progress| {
+        let begin = *first.get_or_insert(progress.at);
+        if reported.elapsed() > REPORT {
+            reported = Instant::now();
+            let done = progress.at.since(begin);
+            log::info!("Replaying the log: {done} of {} bytes", progress.end.since(begin));
+        }
+    })?;
     let keys: u64 = {
         use ardb_engine::Rows;
         let mut reader = server.store.reader();

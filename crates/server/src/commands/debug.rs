@@ -12,12 +12,13 @@ use ardb_commands::persist::load::{Existing, Loader, Within};
 use ardb_commands::table::{Command, Flags, Group, Keys};
 use ardb_commands::{CmdError, CmdResult, Ctx, Outcome, dispatch, error};
 use ardb_engine::RowsMut;
+use ardb_node::digest;
 use ardb_rdb::{Options, Reader};
 use ardb_types::keyspace;
 
 use super::save;
+use crate::clock;
 use crate::server::{self, Server};
-use crate::{clock, digest};
 
 fn allowed(ctx: &Ctx<'_>) -> Result<(), CmdError> {
     let server = server::of(ctx.host);

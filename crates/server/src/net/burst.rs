@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ardb_base::id::Offset;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
+use ardb_node::txn::Batch;
 use ardb_types::At;
 
 use super::connection::Connection;
@@ -23,7 +24,6 @@ use crate::blocking::{self, Waiting};
 use crate::clock;
 use crate::execute::Run;
 use crate::server::Server;
-use crate::txn::Batch;
 
 /// Commands that one thread runs under the lock before the others get their turn.
 const COMMANDS: usize = 4096;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ardb_node::role;
 use ardb_repl::master::{self, State};
 
 use super::refresh_gates;
@@ -44,13 +45,7 @@ fn ping(server: &Server) {
     if !hears {
         return;
     }
-    let mut txn = server.store.write();
-    // Under the lock, because a replica's log is its master's stream and nothing else.
-    if server.shared.gates.is_replica.load(Ordering::SeqCst) {
-        return;
-    }
-    txn.frame().payload.extend_from_slice(master::PING);
-    if let Err(error) = txn.commit() {
+    if let Err(error) = role::say(server.node(), master::PING) {
         log::warn!("The PING for replicas was not logged: {error}");
     }
 }

@@ -1,90 +1,21 @@
-//! RDBs for replicas: written to the socket as they are made, or to a file whose length is sent first and which waiting replicas share.
+//! RDBs for replicas in files, whose length is sent first and which waiting replicas share.
 //!
-//! The data are a snapshot at an offset of the log, and the log is held from there on as long as the dump is. Where we are a replica ourselves and
-//! the stream has selected a database other than 0 at that offset, the RDB says so in an auxiliary field, which takes version 7.
+//! The data are a snapshot at an offset of the log, and the log is held from there on as long as the dump is.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ardb_base::id::{Offset, ReplId};
-use ardb_commands::persist::save;
 use ardb_log::Pin;
-use ardb_rdb::{Writer, WriterOptions};
-use ardb_store::StoreSnapshot;
+use ardb_node::dump::{self, Point};
 use parking_lot::Mutex;
 
 use super::status::monotonic_ms;
 use crate::server::Server;
 
-/// The version with auxiliary fields.
-const AUX_VERSION: u32 = 7;
 /// Beginning of the names of files that are being written. They have no name once they are open.
 const SPOOL: &str = "full-sync-";
-
-/// Where the data of a dump stand.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// The history.
-    pub id: ReplId,
-    /// The next byte of the stream.
-    pub offset: Offset,
-    /// The database that is selected there; `None` if the stream says it first.
-    pub db: Option<u32>,
-}
-
-impl Point {
-    fn of(snapshot: &StoreSnapshot) -> Point {
-        Point { id: snapshot.id(), offset: snapshot.offset(), db: snapshot.stream_db() }
-    }
-
-    /// Whether a replica must be told by the RDB which database is selected.
-    #[must_use]
-    pub fn needs_aux(&self) -> bool {
-        self.db.is_some_and(|db| db != 0)
-    }
-}
-
-/// A snapshot of everything, after which the stream begins anew where it is ours.
-///
-/// # Errors
-/// The reason, for the log.
-pub fn snapshot(server: &Server) -> Result<(StoreSnapshot, Point), String> {
-    let ours = !server.shared.gates.is_replica.load(Ordering::SeqCst);
-    let snapshot = server.store.snapshot_for_replica(ours).map_err(|error| error.to_string())?;
-    let point = Point::of(&snapshot);
-    Ok((snapshot, point))
-}
-
-/// Writes the RDB of a snapshot. `go_on` is asked now and then.
-///
-/// # Errors
-/// The reason, for the log.
-pub fn write(
-    server: &Server,
-    snapshot: &StoreSnapshot,
-    point: &Point,
-    out: impl Write,
-    go_on: impl Fn() -> bool,
-) -> Result<u64, String> {
-    let mut options = WriterOptions::default();
-    if point.needs_aux() {
-        options.version = AUX_VERSION;
-    }
-    let mut writer = Writer::new(out, options).map_err(|error| error.to_string())?;
-    if let Some(db) = point.db.filter(|_| point.needs_aux()) {
-        writer.aux(b"repl-stream-db", db.to_string().as_bytes()).map_err(|error| error.to_string())?;
-    }
-    let databases = server.shared.settings.databases;
-    let saved = save::whole(snapshot, databases, &mut writer, &mut |_| {
-        if go_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })
-    .map_err(|error| error.to_string())?;
-    writer.finish().map_err(|error| error.to_string())?;
-    Ok(saved.keys)
-}
 
 /// How far a dump to a file is.
 #[derive(Clone)]
@@ -147,13 +78,13 @@ pub fn join(server: &Arc<Server>) -> io::Result<Arc<Dump>> {
 
 fn make(server: &Server, dump: &Arc<Dump>) -> Result<(), String> {
     let started = monotonic_ms();
-    let (mut snapshot, point) = snapshot(server)?;
+    let (mut snapshot, point) = dump::snapshot(server.node())?;
     *dump.pin.lock() = snapshot.take_pin();
     *dump.progress.lock() = Progress::Writing(point);
     let file = spool(server).map_err(|error| format!("no file for it: {error}"))?;
     // This thread holds the dump too; if it is the last one, nobody waits any more.
     let wanted = || Arc::strong_count(dump) > 1 && !server.replication.stopping.load(Ordering::SeqCst);
-    let keys = write(server, &snapshot, &point, &file, wanted)?;
+    let keys = dump::write(&snapshot, &point, &file, wanted)?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     log::info!("The dump for replicas is made: {keys} keys, {length} bytes, in {} ms", monotonic_ms() - started);
     *dump.progress.lock() = Progress::Done(point, Arc::new(file), length);

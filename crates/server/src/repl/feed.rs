@@ -11,12 +11,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ardb_base::id::Offset;
-use ardb_log::{Pin, ReadError, Reader, Slice, WakerHandle};
-use ardb_repl::master::{self, Ask, Decision, Held, Peer, Profile, State};
+use ardb_log::{Pin, ReadError, WakerHandle};
+use ardb_node::answer::{Answer, answer};
+use ardb_node::dump;
+use ardb_node::outflow::{CHUNK, Outflow, OutflowEnd};
+use ardb_repl::master::{self, Ask, Peer, Profile, State};
 use ardb_repl::stream::{Splitter, StreamError};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::dump::{self, Dump, Progress};
+use super::dump::{Dump, Progress, join};
 use super::status::{PeerView, monotonic_ms};
 use crate::clients::Class;
 use crate::net::handover::Detached;
@@ -28,10 +31,6 @@ const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 /// The longest wait before the clock and the orders of others are looked at.
 const ROUND: Duration = Duration::from_millis(100);
-/// Bytes that one write takes.
-const CHUNK: usize = 128 << 10;
-/// Frames shorter than this are gathered into one write.
-const SMALL: usize = 16 << 10;
 /// What a replica may say in one command.
 const WORDS: usize = 64 << 10;
 /// How long a replica that wanted the RDB only may take to close the connection, in ms.
@@ -61,6 +60,8 @@ enum End {
     Words(#[from] StreamError),
     #[error("{0}")]
     Log(#[from] ReadError),
+    #[error("{0}")]
+    Outflow(#[from] OutflowEnd),
     #[error("the dump failed: {0}")]
     Dump(String),
     #[error("refused: {0}")]
@@ -174,33 +175,13 @@ impl Feed<'_> {
             Asked::Sync => Ask::Sync,
             Asked::Psync(id, offset) => Ask::Psync { id, offset: *offset },
         };
-        let log = self.server.store.log().clone();
-        // Name and log must be of the same history; an install or a promotion may come in between.
-        let (decision, history, reader) = loop {
-            let (epoch, history) = (log.epoch(), self.server.store.history());
-            let held = Held {
-                id: history.id,
-                second: history.second,
-                second_until: history.second_until,
-                start: log.start(),
-                end: log.end(),
-            };
-            let decision = master::decide(ask, &held);
-            let reader = match decision {
-                Decision::Continue(from) => log.reader(from).ok(),
-                Decision::Full(_) => None,
-            };
-            if log.epoch() == epoch && self.server.store.history() == history {
-                break (decision, history, reader);
-            }
-        };
         let counts = &self.server.replication;
-        match (decision, reader) {
-            (Decision::Continue(from), Some(reader)) => {
+        match answer(&self.server.store, ask) {
+            Answer::Continue { from, history, outflow } => {
                 counts.partial_ok.fetch_add(1, Ordering::Relaxed);
                 log::info!(
                     "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog starting from offset {}.",
-                    log.end().since(from),
+                    self.server.store.log().end().since(from),
                     from.0 + 1
                 );
                 let answer = match self.view.profile.psync2 {
@@ -210,10 +191,10 @@ impl Feed<'_> {
                 self.write_all(answer.as_bytes())?;
                 self.peer = Peer::going_on(from, monotonic_ms());
                 self.show();
-                self.stream_log(reader, None)
+                self.stream_log(*outflow, None)
             }
-            (decision, _) => {
-                if let (Ask::Psync { id, .. }, Decision::Full(why)) = (ask, decision)
+            Answer::Full(why) => {
+                if let Ask::Psync { id, .. } = ask
                     && id != b"?"
                 {
                     counts.partial_err.fetch_add(1, Ordering::Relaxed);
@@ -262,7 +243,7 @@ impl Feed<'_> {
     /// Writes the RDB to the socket as it is made.
     fn full_streamed(&mut self) -> Result<Never, End> {
         let started = monotonic_ms();
-        let (mut snapshot, point) = dump::snapshot(self.server).map_err(End::Dump)?;
+        let (mut snapshot, point) = dump::snapshot(self.server.node()).map_err(End::Dump)?;
         let pin = snapshot.take_pin();
         self.announce(&point)?;
         let mut random = [0; 20];
@@ -271,9 +252,8 @@ impl Feed<'_> {
         self.write_all(&[b"$EOF:", &mark[..], b"\r\n"].concat())?;
         self.peer.dump_begins(monotonic_ms());
         self.show();
-        let server = self.server;
         let mut out = Out { feed: self, end: None };
-        let written = dump::write(server, &snapshot, &point, &mut out, || true);
+        let written = dump::write(&snapshot, &point, &mut out, || true);
         let end = out.end.take();
         drop(snapshot);
         let keys = match (written, end) {
@@ -283,12 +263,12 @@ impl Feed<'_> {
         };
         self.write_all(&mark)?;
         log::info!("Streamed {keys} keys to replica {}, in {} ms", self.view.address, monotonic_ms() - started);
-        self.dump_is_sent(true, point.offset, pin, None)
+        self.dump_is_sent(true, point, pin, None)
     }
 
     /// Sends a file, whose length comes first.
     fn full_spooled(&mut self) -> Result<Never, End> {
-        let shared = dump::join(self.server)?;
+        let shared = join(self.server)?;
         let mut announced = false;
         let (point, file, length) = loop {
             let progress = shared.progress();
@@ -320,14 +300,14 @@ impl Feed<'_> {
             at += part as u64;
         }
         log::info!("Sent {length} bytes of RDB to replica {}", self.view.address);
-        self.dump_is_sent(false, point.offset, None, Some(shared))
+        self.dump_is_sent(false, point, None, Some(shared))
     }
 
     /// The stream follows. `pin` or `dump` hold the log until the replica has caught up.
     fn dump_is_sent(
         &mut self,
         marked: bool,
-        offset: Offset,
+        point: dump::Point,
         pin: Option<Pin>,
         dump: Option<Arc<Dump>>,
     ) -> Result<Never, End> {
@@ -340,13 +320,13 @@ impl Feed<'_> {
             self.pump(ROUND, false)?;
         }
         log::info!("Synchronization with replica {} succeeded", self.view.address);
-        let reader = self.server.store.log().reader(offset)?;
-        self.stream_log(reader, Some((pin, dump)))
+        let outflow = Outflow::new(&self.server.store, point.id, point.offset)?;
+        self.stream_log(outflow, Some((pin, dump)))
     }
 
     fn stream_log(
         &mut self,
-        mut reader: Reader,
+        mut out: Outflow,
         mut hold: Option<(Option<Pin>, Option<Arc<Dump>>)>,
     ) -> Result<Never, End> {
         let waker = self.waker.clone();
@@ -354,22 +334,19 @@ impl Feed<'_> {
             // The only failure is a full counter, and then the thread is awake.
             let _ = waker.wake();
         }));
-        let mut out = Pending::default();
         loop {
-            if out.is_empty() {
-                out.gather(&mut reader)?;
-            }
+            out.gather(&self.server.store)?;
             if out.is_empty() {
                 hold = None;
                 if self.ending > 0 {
                     return Err(End::Stopping);
                 }
-                let wait = if handle.arm(reader.offset()) { ROUND } else { Duration::ZERO };
+                let wait = if handle.arm(out.offset()) { ROUND } else { Duration::ZERO };
                 self.pump(wait, false)?;
                 continue;
             }
             if let Some((Some(pin), _)) = &mut hold {
-                pin.advance(reader.offset());
+                pin.advance(out.offset());
             }
             let sent = self.write(out.bytes())?;
             out.advance(sent);
@@ -516,57 +493,5 @@ impl Write for Out<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Bytes of the log on their way: a slice of the map, or small frames put together.
-#[derive(Default)]
-struct Pending {
-    gathered: Vec<u8>,
-    /// After what was gathered.
-    slice: Option<Slice>,
-    sent: usize,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.slice.is_none()
-    }
-
-    fn gather(&mut self, reader: &mut Reader) -> Result<(), ReadError> {
-        while self.gathered.len() < CHUNK {
-            match reader.next_slice(CHUNK) {
-                Ok(Some(slice)) if slice.len() < SMALL => self.gathered.extend_from_slice(&slice),
-                Ok(Some(slice)) => {
-                    self.slice = Some(slice);
-                    break;
-                }
-                Ok(None) => break,
-                // What came before it is good, and goes first.
-                Err(_) if !self.gathered.is_empty() => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match &self.slice {
-            Some(slice) if self.gathered.is_empty() => &slice[self.sent..],
-            _ => &self.gathered[self.sent..],
-        }
-    }
-
-    fn advance(&mut self, sent: usize) {
-        self.sent += sent;
-        if !self.bytes().is_empty() {
-            return;
-        }
-        self.sent = 0;
-        if self.gathered.is_empty() {
-            self.slice = None;
-        } else {
-            self.gathered.clear();
-        }
     }
 }

@@ -7,20 +7,15 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use ardb_base::id::{Offset, ReplId};
-use ardb_commands::persist::load::{Existing, LoadError, Loader, Target};
-use ardb_engine::RowsMut;
-use ardb_rdb::{KeyMeta, Kind, Options, Reader, Sink};
+use ardb_node::intake::{self, IntakeError, Loaded};
 use ardb_repl::replica::Event;
-use ardb_store::{GenerationError, GenerationLoader, History, SyncPoint, WriteTxn};
+use ardb_store::GenerationLoader;
 
 use super::link::LinkEnd;
 use super::status::monotonic_ms;
 use super::wire::{Wire, WireError};
 use crate::server::Server;
 use crate::start::random_bytes;
-
-/// Bytes of rows after which a transaction of the loader is committed.
-const COMMIT: usize = 1 << 20;
 
 /// The RDB's bytes, one by one as the reader asks for them.
 struct Incoming<'w, 's> {
@@ -86,99 +81,6 @@ impl Read for Incoming<'_, '_> {
     }
 }
 
-/// A generation being filled: commits when enough has come, and lets rows go to the engine.
-struct Filling<'g> {
-    generation: &'g GenerationLoader,
-    txn: Option<WriteTxn<'g>>,
-    bytes: usize,
-}
-
-impl<'g> Filling<'g> {
-    fn commit(&mut self) -> Result<(), GenerationError> {
-        self.bytes = 0;
-        if let Some(mut txn) = self.txn.take() {
-            txn.commit()?;
-        }
-        self.generation.relieve()
-    }
-}
-
-impl Target for Filling<'_> {
-    type Error = GenerationError;
-
-    fn rows(&mut self) -> &mut dyn RowsMut {
-        let generation = self.generation;
-        self.txn.get_or_insert_with(|| generation.write())
-    }
-
-    fn pace(&mut self, bytes: usize) -> Result<(), GenerationError> {
-        self.bytes += bytes;
-        if self.bytes < COMMIT { Ok(()) } else { self.commit() }
-    }
-}
-
-/// The loader, and what the RDB says besides keys.
-struct Intake<'g> {
-    loader: Loader<Filling<'g>>,
-    /// The database that is selected in the stream that follows.
-    stream_db: Option<u32>,
-}
-
-impl Sink for Intake<'_> {
-    type Error = LoadError<GenerationError>;
-
-    fn aux(&mut self, key: &[u8], value: &[u8]) -> Result<(), Self::Error> {
-        if key == b"repl-stream-db" {
-            self.stream_db = ardb_base::number::parse_u64(value).and_then(|db| u32::try_from(db).ok());
-        }
-        self.loader.aux(key, value)
-    }
-
-    fn select_db(&mut self, db: u64) -> Result<(), Self::Error> {
-        self.loader.select_db(db)
-    }
-
-    fn resize(&mut self, keys: u64, expires: u64) -> Result<(), Self::Error> {
-        self.loader.resize(keys, expires)
-    }
-
-    fn function(&mut self, code: &[u8]) -> Result<(), Self::Error> {
-        self.loader.function(code)
-    }
-
-    fn empty_key(&mut self, key: &[u8], kind: Kind) -> Result<(), Self::Error> {
-        self.loader.empty_key(key, kind)
-    }
-
-    fn begin(&mut self, key: &[u8], meta: &KeyMeta, kind: Kind, size: Option<u64>) -> Result<(), Self::Error> {
-        self.loader.begin(key, meta, kind, size)
-    }
-
-    fn string_value(&mut self, value: &[u8]) -> Result<(), Self::Error> {
-        self.loader.string_value(value)
-    }
-
-    fn string_piece(&mut self, piece: &[u8]) -> Result<(), Self::Error> {
-        self.loader.string_piece(piece)
-    }
-
-    fn element(&mut self, element: &[u8]) -> Result<(), Self::Error> {
-        self.loader.element(element)
-    }
-
-    fn field(&mut self, field: &[u8], value: &[u8]) -> Result<(), Self::Error> {
-        self.loader.field(field, value)
-    }
-
-    fn scored(&mut self, member: &[u8], score: f64) -> Result<(), Self::Error> {
-        self.loader.scored(member, score)
-    }
-
-    fn end(&mut self) -> Result<(), Self::Error> {
-        self.loader.end()
-    }
-}
-
 /// Receives everything and makes it current. `named` is the history and offset that the master announced; one that knows only SYNC announces
 /// none, and gets a name from us.
 ///
@@ -211,23 +113,14 @@ pub fn receive(
         ),
     }
     let loaded = load(server, wire, &generation)?;
-    let (id, offset) = named.unwrap_or_else(|| {
-        let mut bytes = [0; 20];
-        random_bytes(&mut bytes);
-        (ReplId::from_random(bytes), Offset(0))
-    });
-    let databases = server.shared.settings.databases;
-    let db = Some(loaded.stream_db.filter(|db| *db < databases).unwrap_or(0));
-    {
+    let mut random = [0; 20];
+    random_bytes(&mut random);
+    let (id, offset) = {
         let _switch = server.replication.switch.lock();
         wire.check()?;
-        let point = SyncPoint { history: History::new(id), offset, db };
-        server.store.install(generation, point, Some(upstream.as_bytes().to_vec()))?;
-    }
-    // All keys have changed, for those who watch them.
-    for db in 0..databases {
-        server.shared.db_modified(db, &mut |_| true);
-    }
+        let fresh = ReplId::from_random(random);
+        intake::install(server.node(), generation, named, fresh, loaded.stream_db, upstream)?
+    };
     log::info!(
         "MASTER <-> REPLICA sync: Finished with success: {} keys, {} bytes of RDB version {}, in {} ms; history {id} at {offset}",
         loaded.keys,
@@ -239,42 +132,26 @@ pub fn receive(
     Ok(())
 }
 
-/// What an RDB brought.
-struct Loaded {
-    keys: u64,
-    bytes: u64,
-    version: u32,
-    stream_db: Option<u32>,
-}
-
 /// Reads the RDB to its end into the generation.
 fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> Result<Loaded, LinkEnd> {
-    let databases = server.shared.settings.databases;
-    let filling = Filling { generation, txn: None, bytes: 0 };
-    let mut intake = Intake { loader: Loader::new(filling, databases, Existing::Refuse), stream_db: None };
     let incoming = Incoming { wire, server, open: None, ended: false, failure: None };
-    let mut reader = Reader::new(incoming, Options::default());
-    let read = reader.read(&mut intake);
-    let mut incoming = reader.into_inner();
-    let summary = match read {
-        Ok(summary) => summary,
-        Err(error) => {
-            return Err(match incoming.failure.take() {
-                Some(failure) => failure.into(),
-                None => LinkEnd::Rdb(error.to_string()),
-            });
-        }
+    let (loaded, mut incoming) = intake::load(generation, server.shared.settings.databases, incoming);
+    let loaded = match (loaded, incoming.failure.take()) {
+        (Ok(loaded), _) => loaded,
+        (Err(_), Some(failure)) => return Err(failure.into()),
+        (Err(IntakeError::Rdb(why)), None) => return Err(LinkEnd::Rdb(why)),
+        (Err(IntakeError::Generation(error)), None) => return Err(error.into()),
     };
     // The announced length, or the mark, must stand right behind the checksum.
     incoming.advance()?;
     if !incoming.ended {
         return Err(LinkEnd::Rdb("bytes follow the RDB's checksum".into()));
     }
-    let Intake { loader, stream_db } = intake;
-    let (keys, functions) = (loader.keys, loader.functions);
-    loader.into_target().commit()?;
-    if functions > 0 {
-        log::warn!("{functions} libraries of functions in the master's RDB were left out: functions are not supported");
+    if loaded.functions > 0 {
+        log::warn!(
+            "{} libraries of functions in the master's RDB were left out: functions are not supported",
+            loaded.functions
+        );
     }
-    Ok(Loaded { keys, bytes: summary.bytes, version: summary.version, stream_db })
+    Ok(loaded)
 }

@@ -8,22 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_base::id::ReplId;
+use ardb_node::apply::ApplyError;
+use ardb_node::inflow::{Inflow, InflowError, When};
+use ardb_node::role;
 use ardb_repl::backoff::Backoff;
 use ardb_repl::replica::{Event, Identity, Replica};
-use ardb_repl::stream::{Batch as Units, Splitter, StreamError, UNIT_LIMIT};
-use ardb_store::{CommitError, GenerationError, History, Reader, StateError};
+use ardb_repl::stream::StreamError;
+use ardb_store::{GenerationError, StateError};
 
-use super::apply::{self, Applier, ApplyError};
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
 use super::{intake, refresh_gates};
 use crate::clock;
 use crate::net::mailbox;
 use crate::server::Server;
-
-/// Bytes of units that go into one commit, unless a single unit is longer.
-const COMMIT_BYTES: usize = 512 << 10;
 
 /// The pause after an RDB that could not be taken over, in ms: the next one will hardly be another, and costs the master much.
 const AFTER_BAD_RDB: u64 = 10_000;
@@ -37,24 +36,18 @@ pub enum LinkEnd {
     /// The stream is no stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// A command of the stream cannot be executed here.
+    /// A command of the stream cannot be executed here, or not committed.
     #[error(transparent)]
-    Apply(#[from] ApplyError),
+    Inflow(#[from] InflowError),
     /// The RDB cannot be taken over.
     #[error("Failed trying to load the MASTER synchronization DB: {0}")]
     Rdb(String),
     /// A new generation could not be made.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// A commit was refused.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
     /// The state could not be written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The log could not be synced.
-    #[error(transparent)]
-    Sync(#[from] ardb_log::SyncError),
 }
 
 /// Runs the link until its turn is over.
@@ -75,18 +68,21 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
             if link.phase == Phase::Up || link.down_since == 0 {
                 link.down_since = monotonic_ms();
             }
-            let stopped = matches!(&end, LinkEnd::Apply(ApplyError::Unknown { .. } | ApplyError::Failed { .. }));
+            let stopped = matches!(
+                &end,
+                LinkEnd::Inflow(InflowError::Apply(ApplyError::Unknown { .. } | ApplyError::Failed { .. }))
+            );
             link.phase = if stopped { Phase::Stopped } else { Phase::Waiting };
             link.error = Some(end.to_string());
             stopped
         };
         refresh_gates(server);
         match &end {
-            LinkEnd::Apply(ApplyError::NoScript { .. }) => {
+            LinkEnd::Inflow(InflowError::Apply(ApplyError::NoScript { .. })) => {
                 log::warn!("{end}; asking the master for everything once more");
                 forget = true;
             }
-            LinkEnd::Apply(_) => log::error!(
+            LinkEnd::Inflow(InflowError::Apply(_)) => log::error!(
                 "The stream of {} cannot be applied any further: {end}. Replication is stopped at offset {}, the data stay as \
                  they were there. REPLICAOF makes another attempt.",
                 upstream.text(),
@@ -132,10 +128,7 @@ fn identity(server: &Server, forget: bool) -> Identity {
     let announced = config.int("replica-announce-port");
     let port = if announced > 0 { announced as u64 } else { server.port.load(Ordering::Relaxed) };
     let text = |name: &str| Some(config.bytes(name)).filter(|value| !value.is_empty());
-    let end = server.store.log().end();
-    // Nothing was ever written or received: there is no history to go on with.
-    let fresh = end == Offset(0) && server.store.stats().generation == Generation(1);
-    let position = (!forget && !fresh).then(|| (server.store.history().id, end));
+    let position = role::position(&server.store).filter(|_| !forget);
     Identity {
         port: u16::try_from(port).unwrap_or(0),
         address: Some(config.text("replica-announce-ip")).filter(|text| !text.is_empty()),
@@ -164,11 +157,7 @@ fn once(
     let limit = Duration::from_millis(timeout(server).min(10_000));
     let stream = wire::connect(upstream, limit, &|| replication.is_current(turn))
         .map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
-    // Whatever was in the middle of a commit is over once the lock is free.
-    let identity = {
-        let _txn = server.store.write();
-        identity(server, *forget)
-    };
+    let identity = identity(server, *forget);
     replication.link.lock().socket = stream.try_clone().ok();
     set_phase(server, turn, Phase::Handshake);
     match &identity.position {
@@ -210,18 +199,12 @@ fn once(
 fn accept(server: &Server, wire: &Wire<'_>, id: Option<ReplId>, upstream: &Upstream) -> Result<(), LinkEnd> {
     let _switch = server.replication.switch.lock();
     wire.check()?;
-    let before = server.store.history();
     let end = server.store.log().end();
-    log::info!(
-        "Successful partial resynchronization with master: history {} goes on at {end}",
-        id.unwrap_or(before.id)
-    );
-    if let Some(id) = id
-        && id != before.id
-    {
-        log::info!("Master replication ID changed to {id}; {} stays valid up to {end}", before.id);
-        let history = History { id, second: before.id, second_until: end };
-        server.store.set_history(history, Some(upstream.text().into_bytes()))?;
+    let renamed = role::accept(&server.store, id, &upstream.text())?;
+    let present = server.store.history().id;
+    log::info!("Successful partial resynchronization with master: history {present} goes on at {end}");
+    if let Some(before) = renamed {
+        log::info!("Master replication ID changed to {present}; {before} stays valid up to {end}");
         server.replication.dismiss_peers("the master's history has a new name");
     }
     Ok(())
@@ -229,18 +212,16 @@ fn accept(server: &Server, wire: &Wire<'_>, id: Option<ReplId>, upstream: &Upstr
 
 /// Applies the stream until the link breaks.
 fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), LinkEnd> {
-    let mut splitter = Splitter::new(UNIT_LIMIT);
-    let mut applier = Applier::default();
+    let node = server.node();
+    let mut inflow = Inflow::new(wire.replica.position());
     let mut reader = server.store.reader();
-    // The stream's own offset. The log must agree with it at each commit, or someone else has written.
-    let mut at = wire.replica.position();
     loop {
         let mut failed = None;
         loop {
             let step = wire.step()?;
             match step.event {
                 Some(Event::Stream(range)) => {
-                    if let Err(error) = splitter.push(wire.bytes(range, step.consumed)) {
+                    if let Err(error) = inflow.push(wire.bytes(range, step.consumed)) {
                         failed = Some(error);
                         break;
                     }
@@ -249,87 +230,25 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
                 _ => {}
             }
         }
-        while let Some(units) = splitter.batch(COMMIT_BYTES) {
-            commit(server, &mut applier, &mut reader, &units, at, turn)?;
-            let bytes = units.bytes().len();
-            splitter.consume(bytes);
-            at = at.advance(bytes);
-            wire.replica.applied(at);
-            if std::mem::take(&mut applier.asked) {
-                wire.replica.acknowledge(monotonic_ms());
-            }
+        while inflow.read_ahead(node, &mut reader) {
+            let wanted = || server.replication.is_current(turn);
+            let when =
+                When { unix: clock::unix_ms(), link: monotonic_ms(), sync: server.sync_always(), wanted: &wanted };
+            mailbox::hold();
+            let committed = inflow.commit(node, &mut wire.replica, when);
+            mailbox::release();
+            committed?;
             wire.replica.tick(monotonic_ms()).map_err(WireError::from)?;
             wire.send()?;
         }
         {
             let mut link = server.replication.link.lock();
             link.heard = wire.replica.heard();
-            link.received = at.advance(splitter.waiting());
+            link.received = inflow.received();
         }
         if let Some(error) = failed {
             return Err(error.into());
         }
         wire.more()?;
     }
-}
-
-/// Executes the units, which begin at `at`, and appends their bytes, as one commit. If one of them fails, those before it are committed all the same.
-fn commit(
-    server: &Arc<Server>,
-    applier: &mut Applier,
-    reader: &mut Reader,
-    units: &Units<'_>,
-    at: Offset,
-    turn: u64,
-) -> Result<(), LinkEnd> {
-    let db = {
-        // The database at the beginning; nobody else changes it while we are the one who appends.
-        let mut txn = server.store.write();
-        txn.frame().db.unwrap_or(0)
-    };
-    apply::read_ahead(server, reader, units, db);
-    mailbox::hold();
-    let result = locked(server, applier, units, at, turn);
-    mailbox::release();
-    let end = match result {
-        Ok(end) => end,
-        Err((0, error)) => return Err(error),
-        Err((whole, error)) => {
-            // The units before the one that failed are good.
-            mailbox::hold();
-            let before = locked(server, applier, &units.prefix(whole), at, turn).map_err(|(_, error)| error);
-            mailbox::release();
-            before?;
-            return Err(error);
-        }
-    };
-    if server.sync_always() {
-        server.store.sync_to(end)?;
-    }
-    Ok(())
-}
-
-/// Under the lock. An error comes with the length of the units before the one that failed.
-fn locked(
-    server: &Arc<Server>,
-    applier: &mut Applier,
-    units: &Units<'_>,
-    at: Offset,
-    turn: u64,
-) -> Result<Offset, (usize, LinkEnd)> {
-    let mut txn = server.store.write();
-    if !server.replication.is_current(turn) {
-        return Err((0, WireError::Cancelled.into()));
-    }
-    let want = txn.offset();
-    if want != at {
-        return Err((0, CommitError::Offset { want, got: at }.into()));
-    }
-    applier
-        .apply(server, &mut txn, units, at, clock::unix_ms())
-        .map_err(|(whole, error)| (whole, LinkEnd::from(error)))?;
-    let payload = &mut txn.frame().payload;
-    payload.clear();
-    payload.extend_from_slice(units.bytes());
-    txn.commit_verbatim(at).map_err(|error| (0, error.into()))
 }

@@ -1,13 +1,13 @@
-//! The links of replication: to our master, and from our replicas. The protocols themselves are in `ardb-repl`, without I/O.
+//! The links of replication: to our master, and from our replicas. The protocols themselves are in `ardb-repl`, without I/O;
+//! what decides about the data is in `ardb-node`.
 //!
 //! - [`role`] changes whom we follow: REPLICAOF, promotion, the start;
-//! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything, [`apply`] executes what comes after;
+//! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything;
 //! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] if it must, and then the log;
 //! - [`status`] is what all of them and INFO share, [`cron`] what happens by the clock, [`wait`] the clients in WAIT.
 //!
 //! States, decisions and crash cases stand in `docs/replication.md`.
 
-pub mod apply;
 pub mod commands;
 pub mod cron;
 mod dump;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ardb_node::role;
 use ardb_store::StateError;
 
 use super::status::{LinkView, Upstream, monotonic_ms};
@@ -16,14 +17,10 @@ use crate::server::Server;
 /// What the data and the configuration say at a start.
 pub fn take_up(server: &Arc<Server>) -> Result<(), StateError> {
     let configured = Upstream::parse(&server.config.text("replicaof"));
-    let stored = server.store.upstream().and_then(|bytes| Upstream::parse(&String::from_utf8_lossy(&bytes)));
-    let Some(upstream) = configured.or(stored.clone()) else { return Ok(()) };
-    if stored.as_ref() != Some(&upstream) {
-        server.store.set_history(server.store.history(), Some(upstream.text().into_bytes()))?;
-    }
+    let upstream = role::take_up(server.node(), configured.map(|upstream| upstream.text()))?;
+    let Some(upstream) = upstream.and_then(|text| Upstream::parse(&text)) else { return Ok(()) };
     server.config.note("replicaof", upstream.text().into_bytes());
     log::info!("This server is a replica of {}", upstream.text());
-    server.shared.gates.is_replica.store(true, Ordering::SeqCst);
     server.replication.link.lock().down_since = monotonic_ms();
     *server.replication.upstream.lock() = Some(upstream);
     refresh_gates(server);
@@ -67,7 +64,7 @@ pub fn replicate(server: &Arc<Server>, upstream: Upstream) -> Result<(), StateEr
     let replication = &server.replication;
     let _switch = replication.switch.lock();
     let text = upstream.text();
-    server.store.set_history(server.store.history(), Some(text.clone().into_bytes()))?;
+    role::follow(&server.store, &text)?;
     {
         let _txn = server.store.write();
         replication.turn.fetch_add(1, Ordering::SeqCst);
@@ -102,25 +99,18 @@ pub fn promote(server: &Arc<Server>) -> Result<bool, StateError> {
         replication.turn.fetch_add(1, Ordering::SeqCst);
         hang_up(server);
     }
-    let history = match server.store.fork_history() {
+    let promoted = role::promote(server.node(), || {
+        *replication.upstream.lock() = None;
+        *replication.link.lock() = LinkView::default();
+        refresh_gates(server);
+    });
+    let history = match promoted {
         Ok(history) => history,
         Err(error) => {
             follow(server);
             return Err(error);
         }
     };
-    {
-        let mut txn = server.store.write();
-        // A replica that knows only the name of the history does not know what was selected in the stream.
-        txn.frame().db = None;
-        if let Err(error) = txn.commit() {
-            log::warn!("The database of the stream is not forgotten: {error}");
-        }
-        server.shared.gates.is_replica.store(false, Ordering::SeqCst);
-        *replication.upstream.lock() = None;
-        *replication.link.lock() = LinkView::default();
-        refresh_gates(server);
-    }
     server.config.note("replicaof", Vec::new());
     log::info!(
         "MASTER MODE enabled: history {} goes on from {} to {}, which begins at offset {}",

@@ -4,21 +4,17 @@
 //! same when the frame is replayed. A command that is unknown or fails means that these data are not those that the stream was
 //! made from: it is an error with a name, and never passed over.
 
-use std::sync::Arc;
-
 use ardb_base::id::{Offset, UnixMs};
 use ardb_base::number::parse_u64;
-use ardb_commands::effects::Effects;
-use ardb_commands::{Access, CmdError, Command, Ctx, Origin, Session, dispatch};
+use ardb_commands::{Access, CmdError, Command, Origin, Session, dispatch};
 use ardb_engine::Rows;
 use ardb_repl::stream::Batch as Units;
 use ardb_resp::{Protocol, Reply};
 use ardb_store::{Reader, WriteTxn};
 use ardb_types::At;
 
-use crate::blocking;
-use crate::server::Server;
 use crate::txn::Batch;
+use crate::{Node, nobody};
 
 /// A command of the stream could not be executed. Nothing of its unit may be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +79,7 @@ pub struct Applier {
 
 impl Default for Applier {
     fn default() -> Applier {
-        Applier { session: blocking::nobody(), reply: Reply::new(Protocol::Resp2), commands: 0, asked: false }
+        Applier { session: nobody(), reply: Reply::new(Protocol::Resp2), commands: 0, asked: false }
     }
 }
 
@@ -95,7 +91,7 @@ impl Applier {
     /// The offset of the unit that failed, counted from `first`, and why. What was executed must be taken back.
     pub fn apply(
         &mut self,
-        server: &Arc<Server>,
+        node: Node<'_>,
         txn: &mut WriteTxn<'_>,
         units: &Units<'_>,
         first: Offset,
@@ -109,26 +105,20 @@ impl Applier {
             if std::mem::replace(&mut next_is_new, closes) {
                 unit = start;
             }
-            self.one(server, &mut batch, args, first.advance(start)).map_err(|error| (unit, error))
+            self.one(node, &mut batch, args, first.advance(start)).map_err(|error| (unit, error))
         })?;
         batch.store().frame().db = Some(self.session.db);
         Ok(())
     }
 
-    fn one(
-        &mut self,
-        server: &Arc<Server>,
-        batch: &mut Batch<'_, '_>,
-        args: &[&[u8]],
-        at: Offset,
-    ) -> Result<(), ApplyError> {
+    fn one(&mut self, node: Node<'_>, batch: &mut Batch<'_, '_>, args: &[&[u8]], at: Offset) -> Result<(), ApplyError> {
         let name = args.first().copied().unwrap_or_default();
         let named = || String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
         let failed = |reply: String| ApplyError::Failed { name: named(), at, reply };
         match special(name) {
             Some(Special::Nothing) => return Ok(()),
             Some(Special::Select) => {
-                let databases = u64::from(server.shared.settings.databases);
+                let databases = u64::from(node.shared.settings.databases);
                 let db = args.get(1).and_then(|text| parse_u64(text)).filter(|db| *db < databases);
                 let Some(db) = db else {
                     let text = args.get(1).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
@@ -143,25 +133,14 @@ impl Applier {
             }
             None => {}
         }
-        if server.shared.table.find(name).is_none() {
+        if node.shared.table.find(name).is_none() {
             return Err(ApplyError::Unknown { name: named(), at });
         }
-        let command = dispatch::resolve(&server.shared.table, args).map_err(|error| failed(text_of(&error)))?;
+        let command = dispatch::resolve(&node.shared.table, args).map_err(|error| failed(text_of(&error)))?;
         self.reply.truncate(0);
         let now = batch.now();
-        let mut ctx = Ctx {
-            rows: Access::Write(&mut *batch),
-            out: &mut self.reply,
-            session: &mut self.session,
-            shared: &server.shared,
-            host: &**server,
-            origin: Origin::Stream,
-            now,
-            effects: Effects::default(),
-            dirty: 0,
-            depth: 0,
-            in_script: false,
-        };
+        let rows = Access::Write(&mut *batch);
+        let mut ctx = node.ctx(rows, &mut self.reply, &mut self.session, Origin::Stream, now);
         dispatch::execute(&mut ctx, command, args);
         batch.next_command();
         self.commands += 1;
@@ -196,7 +175,7 @@ fn text_of(error: &CmdError) -> String {
 }
 
 /// Brings the rows of the keys that the units name into memory, before the lock is taken. `db` is the database that is selected at their beginning.
-pub fn read_ahead(server: &Server, reader: &mut Reader, units: &Units<'_>, db: u32) {
+pub fn read_ahead(node: Node<'_>, reader: &mut Reader, units: &Units<'_>, db: u32) {
     let view = reader.begin();
     let mut db = db;
     // It never fails: what cannot be read here will be reported by the command itself.
@@ -209,7 +188,7 @@ pub fn read_ahead(server: &Server, reader: &mut Reader, units: &Units<'_>, db: u
             }
             Some(_) => {}
             None => {
-                if let Some(command) = server.shared.table.find(name) {
+                if let Some(command) = node.shared.table.find(name) {
                     command.keys.each(args, |index| {
                         let _ = view.get(At::new(&view, db, args[index], UnixMs::MIN).row());
                     });

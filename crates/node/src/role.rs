@@ -1,0 +1,85 @@
+//! The names of the history when the role changes: what a start finds, REPLICAOF, promotion, and a master that gives the history a new name.
+//!
+//! Every name is durable before anybody hears of it. The upstream is kept as text, which only the server understands.
+
+use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_store::{CommitError, History, StateError, Store};
+use std::sync::atomic::Ordering;
+
+use crate::Node;
+
+/// Takes the role up that the data and the configuration say: gives the upstream, if there is one. The configured one goes before the stored one.
+///
+/// # Errors
+/// The state could not be written.
+pub fn take_up(node: Node<'_>, configured: Option<String>) -> Result<Option<String>, StateError> {
+    let stored = node.store.upstream().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let Some(upstream) = configured.or(stored.clone()) else { return Ok(None) };
+    if stored.as_ref() != Some(&upstream) {
+        follow(node.store, &upstream)?;
+    }
+    node.shared.gates.is_replica.store(true, Ordering::SeqCst);
+    Ok(Some(upstream))
+}
+
+/// Makes it durable that another server is followed. The history stays what it is until that one says otherwise. From now on nobody may append but
+/// the link.
+///
+/// # Errors
+/// The state could not be written; nothing has changed.
+pub fn follow(store: &Store, upstream: &str) -> Result<(), StateError> {
+    store.set_history(store.history(), Some(upstream.as_bytes().to_vec()))
+}
+
+/// Where a master is asked to go on; `None` if nothing was ever written or received, so that there is no history to go on with.
+#[must_use]
+pub fn position(store: &Store) -> Option<(ReplId, Offset)> {
+    // Whatever was in the middle of a commit is over once the lock is free.
+    let end = store.write().offset();
+    let fresh = end == Offset(0) && store.stats().generation == Generation(1);
+    (!fresh).then(|| (store.history().id, end))
+}
+
+/// The master lets us go on. If its history has got another name, ours takes it too, and the old one is given back.
+///
+/// # Errors
+/// The state could not be written.
+pub fn accept(store: &Store, id: Option<ReplId>, upstream: &str) -> Result<Option<ReplId>, StateError> {
+    let before = store.history();
+    let Some(id) = id.filter(|id| *id != before.id) else { return Ok(None) };
+    let history = History { id, second: before.id, second_until: store.log().end() };
+    store.set_history(history, Some(upstream.as_bytes().to_vec()))?;
+    Ok(Some(before.id))
+}
+
+/// The history goes on under a new name from here, as our own. `switch` is called with the writer lock held, when the name is durable and before anybody
+/// can write; no link may commit any more.
+///
+/// # Errors
+/// The state could not be written; the name is the old one.
+pub fn promote(node: Node<'_>, switch: impl FnOnce()) -> Result<History, StateError> {
+    let history = node.store.fork_history()?;
+    let mut txn = node.store.write();
+    // A replica that knows only the name of the history does not know what was selected in the stream.
+    txn.frame().db = None;
+    if let Err(error) = txn.commit() {
+        log::warn!("The database of the stream is not forgotten: {error}");
+    }
+    node.shared.gates.is_replica.store(false, Ordering::SeqCst);
+    switch();
+    Ok(history)
+}
+
+/// Puts bytes of ours into the stream (PING, say), if the stream is ours.
+///
+/// # Errors
+/// They were not logged.
+pub fn say(node: Node<'_>, bytes: &[u8]) -> Result<(), CommitError> {
+    let mut txn = node.store.write();
+    // Under the lock, because a replica's log is its master's stream and nothing else.
+    if node.shared.gates.is_replica.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    txn.frame().payload.extend_from_slice(bytes);
+    txn.commit().map(|_| ())
+}
