@@ -140,6 +140,9 @@ pub enum Origin {
 pub trait Host: Send + Sync {
     /// The server itself, for its own handlers.
     fn as_any(&self) -> &dyn Any;
+
+    /// A script that had been over its limit has ended.
+    fn script_is_over(&self) {}
 }
 
 /// All that a handler works with.

@@ -150,6 +150,8 @@ pub struct Gates {
     pub busy_script: AtomicBool,
     /// The running script was asked to stop.
     pub kill_script: AtomicBool,
+    /// The server ends and waits for scripts no longer: the one that runs stops, and whoever ran it commits nothing of its transaction.
+    pub abandon_script: AtomicBool,
 }
 
 /// Counters for INFO.
@@ -333,6 +335,8 @@ pub struct Shared {
     pub scripts: crate::cmd::script::Scripts,
     /// A clock that only goes forward, ms; scripts are limited by it. The server sets its own; until then it stands still.
     pub clock: fn() -> u64,
+    /// Called in the middle of a script, by its thread, when it turns out to be over its limit. The server lets another thread serve that thread's clients.
+    pub script_is_busy: fn(),
     /// When keys were last used.
     pub accesses: crate::access::Accesses,
     /// Whether `maxmemory-policy` names an LFU policy: OBJECT then shows FREQ instead of IDLETIME.
@@ -372,6 +376,7 @@ impl Shared {
             random: Mutex::new(Random::new(seed)),
             scripts: crate::cmd::script::Scripts::default(),
             clock: || 0,
+            script_is_busy: || {},
             accesses: crate::access::Accesses::default(),
             lfu: AtomicBool::new(false),
             pops: crate::pops::Pops::default(),

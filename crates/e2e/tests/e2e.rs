@@ -11,5 +11,6 @@ mod e2e {
     pub mod durability;
     pub mod links;
     pub mod protocol;
+    pub mod scripts;
     pub mod wire;
 }

@@ -4,6 +4,8 @@
 //! Invariants: data and position change in one commit; the log is a prefix of what the master sent; nothing is committed at another
 //! offset than the stream's own, so nobody else can have written in between.
 
+use std::sync::atomic::Ordering;
+
 use ardb_base::id::{Offset, UnixMs};
 use ardb_log::SyncError;
 use ardb_repl::Ms;
@@ -137,6 +139,9 @@ fn commit(
         return Err((0, CommitError::Offset { want, got: at }.into()));
     }
     applier.apply(node, &mut txn, units, at, when.unix).map_err(|(whole, error)| (whole, error.into()))?;
+    if node.shared.gates.abandon_script.load(Ordering::SeqCst) {
+        return Err((0, InflowError::Cancelled));
+    }
     let payload = &mut txn.frame().payload;
     payload.clear();
     payload.extend_from_slice(units.bytes());

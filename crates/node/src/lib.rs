@@ -25,13 +25,15 @@ pub mod role;
 pub mod txn;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ardb_base::id::UnixMs;
 use ardb_commands::effects::Effects;
 use ardb_commands::shared::NoMailbox;
 use ardb_commands::{Access, Ctx, Host, Origin, Session, Shared};
 use ardb_resp::Reply;
-use ardb_store::Store;
+use ardb_store::{Store, WriteTxn};
 
 /// The data of one server and what its commands share.
 #[derive(Clone, Copy)]
@@ -44,7 +46,16 @@ pub struct Node<'a> {
     pub host: &'a dyn Host,
 }
 
+/// How long a thread waits for the writer lock before it looks whether a busy script holds it.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 impl<'a> Node<'a> {
+    /// Takes the writer lock, unless a script that is over its time holds it.
+    #[must_use]
+    pub fn write_unless_busy(self) -> Option<WriteTxn<'a>> {
+        self.store.write_while(PATIENCE, || !self.shared.gates.busy_script.load(Ordering::Relaxed))
+    }
+
     /// All that a command of `origin` works with, at `now`.
     #[must_use]
     pub fn ctx(

@@ -70,12 +70,12 @@ pub fn promote(node: Node<'_>, switch: impl FnOnce()) -> Result<History, StateEr
     Ok(history)
 }
 
-/// Puts bytes of ours into the stream (PING, say), if the stream is ours.
+/// Puts bytes of ours into the stream (PING, say), if the stream is ours. While a script is busy nothing enters the stream, on Redis neither.
 ///
 /// # Errors
 /// They were not logged.
 pub fn say(node: Node<'_>, bytes: &[u8]) -> Result<(), CommitError> {
-    let mut txn = node.store.write();
+    let Some(mut txn) = node.write_unless_busy() else { return Ok(()) };
     // Under the lock, because a replica's log is its master's stream and nothing else.
     if node.shared.gates.is_replica.load(Ordering::SeqCst) {
         return Ok(());

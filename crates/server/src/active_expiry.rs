@@ -51,7 +51,10 @@ fn delete(server: &Arc<Server>, keys: &[(u32, Vec<u8>)], now: i64) -> usize {
     let mut deleted;
     mailbox::hold();
     {
-        let mut txn = server.store.write();
+        let Some(mut txn) = server.node().write_unless_busy() else {
+            mailbox::release();
+            return 0;
+        };
         let mut batch = Batch::new(&mut txn, now);
         deleted = expire::delete(server.node(), &mut batch, keys);
         blocking::serve_ready(server, &mut batch);

@@ -33,6 +33,8 @@ pub struct Shutdown {
     pub now: bool,
     /// End even if something fails.
     pub force: bool,
+    /// Do not wait for a script that is running.
+    pub drop_script: bool,
 }
 
 /// What CLIENT PAUSE holds up.
@@ -93,6 +95,10 @@ pub struct Server {
 impl Host for Server {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn script_is_over(&self) {
+        self.look_again();
     }
 }
 

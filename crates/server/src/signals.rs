@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -52,6 +54,28 @@ impl Caught {
         })?;
         Ok(())
     }
+}
+
+/// Sees to it that no script holds up the end of the server. One that has written nothing is stopped as soon as it is over its limit, any other after
+/// `shutdown-timeout`, or at once if the server is to end so. Nothing of it is committed, and no reply was given.
+///
+/// # Errors
+/// The system has no more threads.
+pub fn end_scripts(server: Arc<Server>, how: Shutdown) -> io::Result<()> {
+    let patience = if how.drop_script { 0 } else { server.config.int("shutdown-timeout").max(0) as u64 };
+    let deadline = Instant::now() + Duration::from_secs(patience);
+    std::thread::Builder::new().name("ardb-end".into()).spawn(move || {
+        // It goes on to the end of the process: other scripts may stand behind the first one.
+        loop {
+            let scripts = &server.shared.scripts;
+            let busy = server.shared.gates.busy_script.load(Ordering::SeqCst);
+            if scripts.is_running() && (Instant::now() >= deadline || (busy && scripts.may_be_killed())) {
+                server.shared.gates.abandon_script.store(true, Ordering::SeqCst);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    })?;
+    Ok(())
 }
 
 /// A panic must not leave a half-changed server running: it is logged, and the process aborts. The log on disk has all that was replied.

@@ -21,7 +21,7 @@ use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
 use crate::server::Server;
-use crate::{VERSION, clock, commands, cron, logger, repl, signals};
+use crate::{VERSION, clock, commands, cron, logger, net, repl, signals};
 
 /// Why the server did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +187,8 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     repl::start(&server)?;
     log::info!("Ready to accept connections on port {port} with {} network threads", threads.len());
 
-    server.wait_for_end();
+    let how = server.wait_for_end();
+    signals::end_scripts(server.clone(), how)?;
     for thread in server.threads() {
         thread.post(Message::Stop);
     }
@@ -237,6 +238,7 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
     let groups: Vec<_> = cmd::GROUPS.iter().chain(commands::GROUPS).copied().collect();
     let mut shared = Shared::new(Table::new(&groups), databases, u64::from_le_bytes(seed));
     shared.clock = clock::monotonic_ms;
+    shared.script_is_busy = net::stand_in::begin;
     let shared = Arc::new(shared);
     let mut run_id = [0; 20];
     random_bytes(&mut run_id);

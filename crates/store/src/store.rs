@@ -110,6 +110,19 @@ impl Store {
     /// Takes the writer lock. If changed rows fill their share of memory, it first waits a little, longer the fuller it is, so that checkpoints keep up.
     #[must_use]
     pub fn write(&self) -> WriteTxn<'_> {
+        self.slow_down();
+        WriteTxn::new(&self.shared.core)
+    }
+
+    /// As [`Store::write`], but asks after each `patience` of waiting for the lock whether to go on with it. `None` if `go_on` said no.
+    #[must_use]
+    pub fn write_while(&self, patience: Duration, go_on: impl FnMut() -> bool) -> Option<WriteTxn<'_>> {
+        self.slow_down();
+        WriteTxn::new_while(&self.shared.core, patience, go_on)
+    }
+
+    /// Waits a little if changed rows fill their share of memory.
+    fn slow_down(&self) {
         let core = &*self.shared.core;
         let changed = core.changed.load(Ordering::Relaxed);
         if changed > core.budget.changed {
@@ -122,7 +135,6 @@ impl Store {
                 std::thread::sleep(Duration::from_micros((200 << tenths.min(9)).min(100_000)));
             }
         }
-        WriteTxn::new(core)
     }
 
     /// Returns when everything below `offset` is durable.

@@ -8,6 +8,7 @@ use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space
 use parking_lot::MutexGuard;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::core::{Core, Writer};
 use crate::error::CommitError;
@@ -82,7 +83,25 @@ pub struct WriteTxn<'a> {
 
 impl<'a> WriteTxn<'a> {
     pub(crate) fn new(core: &'a Core) -> WriteTxn<'a> {
-        let mut writer = core.writer.lock();
+        WriteTxn::with(core, core.writer.lock())
+    }
+
+    pub(crate) fn new_while(
+        core: &'a Core,
+        patience: Duration,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Option<WriteTxn<'a>> {
+        loop {
+            if let Some(writer) = core.writer.try_lock_for(patience) {
+                return Some(WriteTxn::with(core, writer));
+            }
+            if !go_on() {
+                return None;
+            }
+        }
+    }
+
+    fn with(core: &'a Core, mut writer: MutexGuard<'a, Writer>) -> WriteTxn<'a> {
         writer.renew_view(core);
         WriteTxn { core, writer }
     }

@@ -36,8 +36,12 @@ fn shutdown(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     if abort {
         return Err(CmdError::text("ERR No shutdown in progress."));
     }
-    log::warn!("User requested shutdown...");
     let server = server::of(ctx.host);
+    if !no_save && ctx.shared.gates.busy_script.load(Ordering::Relaxed) {
+        return Err(error::BUSY_SCRIPT);
+    }
+    log::warn!("User requested shutdown...");
+    how.drop_script = no_save || how.now;
     if how.save
         && let Err(error) = save::save(server)
     {

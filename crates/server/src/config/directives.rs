@@ -282,7 +282,7 @@ const SERVER: &[Directive] = &[
         "shutdown-timeout",
         Kind::Int(0, INT),
         "10",
-        "Seconds that a shutdown waits for replicas to catch up.",
+        "Seconds that a shutdown waits for replicas to catch up, and for a script to end that is writing.",
     ),
     Directive::new("enable-debug-command", Kind::Choice(&["no", "yes", "local"]), "local", "Who may use DEBUG.")
         .at_start(),

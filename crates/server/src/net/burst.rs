@@ -7,6 +7,7 @@
 //!
 //! If the commit fails, every reply given under the lock becomes that error: nothing of it has happened.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use ardb_types::At;
 
 use super::connection::Connection;
 use super::mailbox;
+use super::stand_in::Guest;
 use super::worker::Worker;
 use crate::blocking::{self, Waiting};
 use crate::clock;
@@ -110,14 +112,7 @@ impl Connection {
         needs
     }
 
-    /// Whether its next request must not wait for the lock, since a script over its time holds it.
-    fn refused_as_busy(&self, server: &Server) -> bool {
-        server.shared.gates.busy_script.load(Ordering::Relaxed)
-            && matches!(self.input.next().map(|request| &request.command),
-                Some(Ok(command)) if !command.flags.has(Flags::ALLOW_BUSY))
-    }
-
-    /// Replies BUSY to its next request.
+    /// Replies BUSY to its next request, which needs the lock that a script over its time holds.
     fn refuse_as_busy(&mut self, server: &Arc<Server>, rows: &dyn ardb_engine::Rows, now: i64) {
         let Some(client) = self.session.as_mut() else { return };
         let Connection { input, out, info, .. } = self;
@@ -162,35 +157,53 @@ impl Connection {
 
 impl Worker {
     /// Executes the requests of these connections.
-    pub(super) fn execute(&mut self, slots: &[usize]) {
+    ///
+    /// # Errors
+    /// The poll of a stand-in failed.
+    pub(super) fn execute(mut self: Box<Self>, slots: &[usize]) -> io::Result<Box<Self>> {
+        loop {
+            let writers = self.execute_reads(slots);
+            if writers.is_empty() || self.standing_in {
+                return Ok(self);
+            }
+            self.touch(&writers);
+            let server = self.server.clone();
+            let (worker, ran) = self.aside(&writers, |guests| execute_locked(&server, guests))?;
+            self = worker;
+            if ran {
+                return Ok(self);
+            }
+            // The lock is held by a script over its time: the next pass tells them.
+        }
+    }
+
+    /// Executes what needs no lock. Gives the connections whose next request does.
+    fn execute_reads(&mut self, slots: &[usize]) -> Vec<usize> {
         let mut writers = Vec::new();
-        {
-            let server = &self.server;
-            let view = self.reader.begin();
-            for &slot in slots {
-                let Some(connection) = &mut self.connections[slot] else { continue };
-                while !connection.killed() && connection.runnable_now(server) {
-                    if connection.needs_writer(server, &view) {
-                        if connection.refused_as_busy(server) {
-                            connection.refuse_as_busy(server, &view, clock::unix_ms());
-                            continue;
-                        }
-                        writers.push(slot);
-                        break;
+        let server = &self.server;
+        let view = self.reader.begin();
+        for &slot in slots {
+            let Some(connection) = &mut self.connections[slot] else { continue };
+            connection.held = false;
+            while !connection.killed() && connection.runnable_now(server) {
+                if connection.needs_writer(server, &view) {
+                    if server.shared.gates.busy_script.load(Ordering::Relaxed) {
+                        connection.refuse_as_busy(server, &view, clock::unix_ms());
+                        continue;
                     }
-                    // Only commands that take the lock may block.
-                    let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
-                    debug_assert!(waiting.is_none(), "a command that may block takes the lock");
-                    if connection.info.handing_over.load(Ordering::Acquire) {
-                        break;
-                    }
+                    connection.held = self.standing_in;
+                    writers.push(slot);
+                    break;
+                }
+                // Only commands that take the lock may block.
+                let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
+                debug_assert!(waiting.is_none(), "a command that may block takes the lock");
+                if connection.info.handing_over.load(Ordering::Acquire) {
+                    break;
                 }
             }
         }
-        if !writers.is_empty() {
-            self.touch(&writers);
-            self.execute_locked(&writers);
-        }
+        writers
     }
 
     /// Brings the rows of the keys that are about to be written into memory.
@@ -223,73 +236,73 @@ impl Worker {
             });
         }
     }
+}
 
-    fn execute_locked(&mut self, writers: &[usize]) {
-        /// What a connection had before the lock was taken.
-        struct Before {
-            slot: usize,
-            replies: usize,
-            commands: usize,
-        }
-        let server = self.server.clone();
-        let mut ran: Vec<Before> = Vec::with_capacity(writers.len());
-        let mut parked = Vec::new();
-        mailbox::hold();
-        let result = {
-            let mut txn = server.store.write();
-            let mut batch = Batch::new(&mut txn, clock::unix_ms());
-            let (started, now) = (Instant::now(), batch.now());
-            let mut commands = 0;
-            for &slot in writers {
-                let Some(connection) = &mut self.connections[slot] else { continue };
-                let mut before = Before { slot, replies: connection.out.len(), commands: 0 };
-                while commands < COMMANDS && !connection.killed() && connection.runnable_now(&server) {
-                    let waiting = connection.step(&server, Access::Write(&mut batch), now);
-                    batch.next_command();
-                    commands += 1;
-                    before.commands += 1;
-                    if let Some(waiting) = waiting {
-                        let client = waiting.session.id;
-                        connection.deadline = waiting.block.until;
-                        connection.info.blocked.store(true, Ordering::Relaxed);
-                        if let Some(until) = connection.deadline {
-                            self.deadlines.insert((until, client));
-                        }
-                        server.parked.park(&server.shared, waiting, None);
-                        parked.push(slot);
-                    }
-                    blocking::serve_ready(&server, &mut batch);
-                    batch.next_command();
-                    if connection.info.handing_over.load(Ordering::Acquire) {
-                        break;
-                    }
-                    let long = batch.store().frame().payload.len() > EFFECTS;
-                    if long || (commands.is_multiple_of(16) && started.elapsed() > HOLD) {
-                        commands = COMMANDS;
-                    }
+/// Executes the connections' requests in one transaction. Gives false, and has done nothing, if a script that is over its time holds the lock.
+fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
+    /// What a connection had before the lock was taken.
+    struct Before {
+        replies: usize,
+        commands: usize,
+    }
+    let mut ran: Vec<Before> = Vec::with_capacity(guests.len());
+    let gates = &server.shared.gates;
+    mailbox::hold();
+    let result = {
+        let Some(mut txn) = server.node().write_unless_busy() else {
+            mailbox::release();
+            return false;
+        };
+        let mut batch = Batch::new(&mut txn, clock::unix_ms());
+        let (started, now) = (Instant::now(), batch.now());
+        let mut commands = 0;
+        for Guest { connection, .. } in guests.iter_mut() {
+            let mut before = Before { replies: connection.out.len(), commands: 0 };
+            while commands < COMMANDS && !connection.killed() && connection.runnable_now(server) {
+                let waiting = connection.step(server, Access::Write(&mut batch), now);
+                batch.next_command();
+                commands += 1;
+                before.commands += 1;
+                if let Some(waiting) = waiting {
+                    connection.deadline = waiting.block.until;
+                    connection.info.blocked.store(true, Ordering::Relaxed);
+                    server.parked.park(&server.shared, waiting, None);
                 }
-                ran.push(before);
-                if commands >= COMMANDS {
+                blocking::serve_ready(server, &mut batch);
+                batch.next_command();
+                if connection.info.handing_over.load(Ordering::Acquire) {
                     break;
                 }
-            }
-            server.stats.commits.fetch_add(1, Ordering::Relaxed);
-            batch.store().commit().map_err(|error| error.to_string())
-        };
-        let result = result.and_then(|end| sync(&server, end));
-        if let Err(why) = result {
-            log::warn!("Writes are refused: {why}");
-            let error = format!("MISCONF Errors writing to the log: {why}");
-            for before in ran {
-                let Some(connection) = &mut self.connections[before.slot] else { continue };
-                connection.out.truncate(before.replies);
-                for _ in 0..before.commands {
-                    connection.out.error(error.as_bytes());
+                let long = batch.store().frame().payload.len() > EFFECTS;
+                if long || (commands.is_multiple_of(16) && started.elapsed() > HOLD) {
+                    commands = COMMANDS;
                 }
             }
+            ran.push(before);
+            if commands >= COMMANDS {
+                break;
+            }
         }
-        mailbox::release();
+        server.stats.commits.fetch_add(1, Ordering::Relaxed);
+        if gates.abandon_script.load(Ordering::SeqCst) {
+            Err("the server ends in the middle of a script".into())
+        } else {
+            batch.store().commit().map_err(|error| error.to_string())
+        }
+    };
+    let result = result.and_then(|end| sync(server, end));
+    if let Err(why) = result {
+        log::warn!("Writes are refused: {why}");
+        let error = format!("MISCONF Errors writing to the log: {why}");
+        for (Guest { connection, .. }, before) in guests.iter_mut().zip(ran) {
+            connection.out.truncate(before.replies);
+            for _ in 0..before.commands {
+                connection.out.error(error.as_bytes());
+            }
+        }
     }
+    mailbox::release();
+    true
 }
 
 /// With `appendfsync always`, waits until the commit is durable.

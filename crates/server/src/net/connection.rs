@@ -42,6 +42,8 @@ pub struct Connection {
     pub closing: bool,
     /// It stands in the thread's list of connections with work.
     pub queued: bool,
+    /// Its next request needs the writer lock, and its thread is a stand-in.
+    pub held: bool,
     /// When the wait of a blocked client ends, ms since 1970.
     pub deadline: Option<i64>,
     /// Since when its output is over the soft limit, ms since 1970.
@@ -63,6 +65,7 @@ impl Connection {
             ended: false,
             closing: false,
             queued: false,
+            held: false,
             deadline: None,
             over_since: None,
         }

@@ -28,6 +28,8 @@ pub enum Message {
     Kill(u64),
     /// Look at all connections again: a pause is over, or a limit has changed.
     LookAgain,
+    /// The thread that this one stands in for has time again.
+    Return,
     /// Flush what can be flushed, close everything, end.
     Stop,
 }
@@ -96,6 +98,11 @@ impl ThreadBox {
         if let Some(message) = now {
             self.push(message);
         }
+    }
+
+    /// Sends a message at once, whatever this thread is in the middle of.
+    pub fn post_now(&self, message: Message) {
+        self.push(message);
     }
 
     fn push(&self, message: Message) {

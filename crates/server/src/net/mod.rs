@@ -2,7 +2,7 @@
 //!
 //! A byte's way: [`input`] reads and understands it, [`burst`] executes the requests of all connections that have some, with one
 //! commit for all that write, and [`connection`] sends the replies. Other threads reach a connection only through its thread's
-//! [`mailbox`].
+//! [`mailbox`]. While a thread is held up by a script, a [`stand_in`] serves its other clients.
 
 pub mod burst;
 pub mod connection;
@@ -10,5 +10,6 @@ pub mod handover;
 pub mod input;
 pub mod listen;
 pub mod mailbox;
+pub mod stand_in;
 pub mod stream;
 pub mod worker;

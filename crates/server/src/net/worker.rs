@@ -45,7 +45,7 @@ pub struct Worker {
     pub(super) work: Vec<usize>,
     pub(super) care: Care,
     poll: Poll,
-    inbox: Arc<ThreadBox>,
+    pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
     listeners: Option<Listeners>,
     free: Vec<usize>,
@@ -56,6 +56,12 @@ pub struct Worker {
     messages: Vec<Message>,
     next_round: i64,
     stopping: bool,
+    /// This is a stand-in (see [`super::stand_in`]): it leaves alone what needs the writer lock.
+    pub(super) standing_in: bool,
+    /// The thread that this one stands in for has time again.
+    pub(super) returning: bool,
+    /// Messages for connections that are away with that thread.
+    pub(super) late: Vec<Message>,
 }
 
 impl Worker {
@@ -89,6 +95,9 @@ impl Worker {
             messages: Vec::new(),
             next_round: 0,
             stopping: false,
+            standing_in: false,
+            returning: false,
+            late: Vec::new(),
             server,
         }
     }
@@ -101,8 +110,14 @@ impl Worker {
         if let Some(listeners) = &mut self.listeners {
             listeners.register(self.poll.registry())?;
         }
+        Box::new(self).serve()?.end();
+        Ok(())
+    }
+
+    /// Runs until it is told to stop, or, standing in, to return.
+    pub(super) fn serve(mut self: Box<Self>) -> io::Result<Box<Self>> {
         let mut events = Events::with_capacity(1024);
-        while !self.stopping {
+        while !self.stopping && !self.returning {
             let timeout = self.timeout();
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -130,10 +145,9 @@ impl Worker {
             }
             self.take_messages();
             self.look_at_clock();
-            self.round();
+            self = self.round()?;
         }
-        self.end();
-        Ok(())
+        Ok(self)
     }
 
     /// How long the thread may sleep.
@@ -172,46 +186,55 @@ impl Worker {
         let mut messages = std::mem::take(&mut self.messages);
         self.inbox.take(&mut messages);
         for message in messages.drain(..) {
-            match message {
-                Message::Accepted(stream, info) => self.open(stream, info),
-                Message::Deliver(client, bytes) => {
-                    if let Some(&slot) = self.by_id.get(&client)
-                        && let Some(connection) = &mut self.connections[slot]
-                    {
-                        connection.out.raw(&bytes);
-                        self.queue(slot);
-                    }
-                }
-                Message::Resume(resumed) => {
-                    let id = resumed.session.id;
-                    match self.by_id.get(&id).copied() {
-                        None => {
-                            let mut session = resumed.session;
-                            forget(&self.server, &mut session);
-                        }
-                        Some(slot) => {
-                            if let Some(connection) = &mut self.connections[slot] {
-                                if let Some(deadline) = connection.deadline.take() {
-                                    self.deadlines.remove(&(deadline, id));
-                                }
-                                connection.info.blocked.store(false, Ordering::Relaxed);
-                                connection.out.raw(&resumed.reply);
-                                connection.session = Some(resumed.session);
-                            }
-                            self.queue(slot);
-                        }
-                    }
-                }
-                Message::Kill(client) => {
-                    if let Some(&slot) = self.by_id.get(&client) {
-                        self.queue(slot);
-                    }
-                }
-                Message::LookAgain => (0..self.connections.len()).for_each(|slot| self.queue(slot)),
-                Message::Stop => self.stopping = true,
-            }
+            self.take_message(message);
         }
         self.messages = messages;
+    }
+
+    pub(super) fn take_message(&mut self, message: Message) {
+        match message {
+            Message::Accepted(stream, info) => self.open(stream, info),
+            Message::Deliver(client, bytes) => {
+                let Some(&slot) = self.by_id.get(&client) else { return };
+                match &mut self.connections[slot] {
+                    Some(connection) => connection.out.raw(&bytes),
+                    None => self.late.push(Message::Deliver(client, bytes)),
+                }
+                self.queue(slot);
+            }
+            Message::Resume(mut resumed) => {
+                let id = resumed.session.id;
+                let Some(&slot) = self.by_id.get(&id) else {
+                    forget(&self.server, &mut resumed.session);
+                    return;
+                };
+                match &mut self.connections[slot] {
+                    Some(connection) => {
+                        if let Some(deadline) = connection.deadline.take() {
+                            self.deadlines.remove(&(deadline, id));
+                        }
+                        connection.info.blocked.store(false, Ordering::Relaxed);
+                        connection.out.raw(&resumed.reply);
+                        connection.session = Some(resumed.session);
+                    }
+                    None => self.late.push(Message::Resume(resumed)),
+                }
+                self.queue(slot);
+            }
+            Message::Kill(client) => {
+                if let Some(&slot) = self.by_id.get(&client) {
+                    self.queue(slot);
+                }
+            }
+            Message::LookAgain => self.look_again(),
+            Message::Return => self.returning = true,
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    /// Looks at all connections in the next round.
+    pub(super) fn look_again(&mut self) {
+        (0..self.connections.len()).for_each(|slot| self.queue(slot));
     }
 
     fn open(&mut self, mut stream: Stream, info: Arc<ClientInfo>) {
@@ -295,9 +318,9 @@ impl Worker {
     }
 
     /// One round over the connections that have something to do.
-    fn round(&mut self) {
+    fn round(mut self: Box<Self>) -> io::Result<Box<Self>> {
         if self.work.is_empty() {
-            return;
+            return Ok(self);
         }
         let slots = std::mem::take(&mut self.work);
         let now = clock::unix_ms();
@@ -307,11 +330,12 @@ impl Worker {
             }
             self.receive(slot, now);
         }
-        self.execute(&slots);
+        self = self.execute(&slots)?;
         let limits = *self.server.output_limits.read();
         for slot in slots {
             self.settle(slot, now, &limits);
         }
+        Ok(self)
     }
 
     /// Reads what has come, and understands it.
@@ -402,7 +426,7 @@ impl Worker {
             return;
         }
         connection.input.release(&mut self.spare);
-        if connection.wants_input() || connection.runnable_now(&self.server) {
+        if !connection.held && (connection.wants_input() || connection.runnable_now(&self.server)) {
             self.queue(slot);
         }
     }

@@ -139,6 +139,12 @@ impl Scripts {
         self.memory.load(Ordering::Relaxed)
     }
 
+    /// Whether the script that runs has changed nothing and comes from a client.
+    #[must_use]
+    pub fn may_be_killed(&self) -> bool {
+        !self.control.wrote.load(Ordering::SeqCst) && !self.control.from_stream.load(Ordering::SeqCst)
+    }
+
     /// Whether a script runs now.
     #[must_use]
     pub fn is_running(&self) -> bool {

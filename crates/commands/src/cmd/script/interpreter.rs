@@ -190,26 +190,33 @@ fn protect_tables(lua: &Lua, globals: &Table) -> Result<()> {
 fn install_hook(lua: &Lua, shared: Weak<Shared>, control: Arc<Control>, every: u32) -> Result<()> {
     lua.set_global_hook(HookTriggers::new().every_nth_instruction(every), move |lua, _| {
         let Some(shared) = shared.upgrade() else { return Ok(VmState::Continue) };
-        if !control.running.load(Ordering::Relaxed) {
-            return Ok(VmState::Continue);
+        if control.running.load(Ordering::Relaxed) {
+            look_at_clock(lua, &shared, &control, every > 1)?;
         }
-        if !control.killed.load(Ordering::Relaxed) {
-            let limit = shared.settings.script_limit.load(Ordering::Relaxed);
-            let ran = (shared.clock)().saturating_sub(control.started.load(Ordering::Relaxed));
-            if limit > 0 && ran >= limit && !shared.gates.busy_script.swap(true, Ordering::Relaxed) {
-                log::warn!("a script has been running for {ran} ms; other clients get BUSY, SCRIPT KILL may end it");
-            }
-            if !shared.gates.kill_script.load(Ordering::Relaxed) {
-                return Ok(VmState::Continue);
-            }
-            log::warn!("a script is killed on request");
-            control.killed.store(true, Ordering::Relaxed);
-        }
-        if every > 1 {
-            install_hook(lua, Arc::downgrade(&shared), control.clone(), 1)?;
-        }
-        Err(mlua::Error::runtime(KILLED))
+        Ok(VmState::Continue)
     })
+}
+
+/// Whether the running script may go on. A call of a command may take longer than many instructions, so those who call some look too.
+pub fn look_at_clock(lua: &Lua, shared: &Arc<Shared>, control: &Arc<Control>, alarm: bool) -> Result<()> {
+    let gates = &shared.gates;
+    if !control.killed.load(Ordering::Relaxed) {
+        let limit = shared.settings.script_limit.load(Ordering::Relaxed);
+        let ran = (shared.clock)().saturating_sub(control.started.load(Ordering::Relaxed));
+        if limit > 0 && ran >= limit && !gates.busy_script.swap(true, Ordering::Relaxed) {
+            log::warn!("a script has been running for {ran} ms; other clients get BUSY, SCRIPT KILL may end it");
+            (shared.script_is_busy)();
+        }
+        if !gates.kill_script.load(Ordering::Relaxed) && !gates.abandon_script.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        log::warn!("a script is killed on request");
+        control.killed.store(true, Ordering::Relaxed);
+    }
+    if alarm {
+        install_hook(lua, Arc::downgrade(shared), control.clone(), 1)?;
+    }
+    Err(mlua::Error::runtime(KILLED))
 }
 
 /// What `xpcall` runs while the failed script still stands on the stack: finds the text, and the place in the script. The

@@ -13,7 +13,7 @@ use mlua::{Function, Lua, MultiValue, Value};
 
 use super::cache::{Compiled, Control, Sha};
 use super::convert::{self, COUNTED};
-use super::interpreter::{Interpreter, failure, message, plain_failure};
+use super::interpreter::{Interpreter, failure, look_at_clock, message, plain_failure};
 use super::{raw, sha1_hex, shebang};
 use crate::context::{Ctx, Origin};
 use crate::error::{self, CmdError};
@@ -118,7 +118,12 @@ struct Run {
     /// The arguments of the command being called, one after the other, and where each ends.
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Commands called.
+    calls: u32,
 }
+
+/// Calls of commands between two looks at the clock.
+const LOOK_EVERY: u32 = 64;
 
 impl Run {
     /// Adds an argument; false if it has no text.
@@ -162,7 +167,7 @@ fn run(
     ctx.session.deny_blocking = true;
     ctx.depth += 1;
 
-    let mut state = Run { control: control.clone(), read_only, bytes: Vec::new(), ends: Vec::new() };
+    let mut state = Run { control: control.clone(), read_only, bytes: Vec::new(), ends: Vec::new(), calls: 0 };
     let lua = &interpreter.lua;
     let result = lua.scope(|scope| {
         let call = scope.create_function_mut(|lua, args: MultiValue| redis_call(lua, ctx, &mut state, &args))?;
@@ -183,7 +188,9 @@ fn run(
     (ctx.session.db, ctx.session.protocol, ctx.session.deny_blocking) = session;
     std::mem::swap(ctx.out, &mut client_out);
     control.running.store(false, Ordering::SeqCst);
-    shared.gates.busy_script.store(false, Ordering::Relaxed);
+    if shared.gates.busy_script.swap(false, Ordering::SeqCst) {
+        ctx.host.script_is_over();
+    }
     shared.gates.kill_script.store(false, Ordering::Relaxed);
     if control.killed.load(Ordering::Relaxed)
         && let Err(error) = interpreter.calm_hook(shared)
@@ -229,6 +236,10 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
     if args.is_empty() {
         let text = b"Please specify at least one argument for this redis lib call";
         return Ok((true, Value::Table(convert::error_table(lua, text)?)));
+    }
+    run.calls = run.calls.wrapping_add(1);
+    if run.calls.is_multiple_of(LOOK_EVERY) {
+        look_at_clock(lua, ctx.shared, &run.control, true)?;
     }
     run.bytes.clear();
     run.ends.clear();
