@@ -130,29 +130,74 @@ impl PartialOrd for RowKey<'_> {
     }
 }
 
-/// The value of a row: immutable bytes, shared without copying.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Value(Arc<[u8]>);
+/// The value of a row: immutable bytes. Short ones lie inline, so that most rows need no memory of their own and no count of references; longer ones are
+/// shared without copying.
+#[derive(Clone)]
+pub struct Value(Repr);
+
+/// Bytes that a value holds inline: as many as fit beside the tag where a shared slice would stand.
+const INLINE: usize = 22;
+
+#[derive(Clone)]
+enum Repr {
+    Inline(u8, [u8; INLINE]),
+    Shared(Arc<[u8]>),
+}
 
 impl Value {
     /// A copy of `bytes`.
     #[must_use]
+    #[inline]
     pub fn new(bytes: &[u8]) -> Value {
-        // Many rows say all by their names; the empty value is one for all of them and takes no memory.
-        if bytes.is_empty() { Value(Arc::default()) } else { Value(Arc::from(bytes)) }
+        if bytes.len() <= INLINE {
+            let mut inline = [0; INLINE];
+            inline[..bytes.len()].copy_from_slice(bytes);
+            Value(Repr::Inline(bytes.len() as u8, inline))
+        } else {
+            Value(Repr::Shared(Arc::from(bytes)))
+        }
+    }
+
+    /// Bytes it holds outside itself.
+    #[must_use]
+    #[inline]
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Inline(..) => 0,
+            Repr::Shared(bytes) => bytes.len(),
+        }
     }
 }
 
 impl Deref for Value {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            // The length was checked against INLINE when the value was made.
+            Repr::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Value {}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Value").field(&&**self).finish()
     }
 }
 
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self
     }
 }
 
@@ -294,6 +339,19 @@ mod tests {
         }
         assert_eq!(RowKey::decode(&[1; 16]), None);
         assert_eq!(RowKey::decode(&[200; 17]), None);
+    }
+
+    #[test]
+    fn values_of_any_length_are_their_bytes() {
+        let bytes: Vec<u8> = (0..60).collect();
+        for len in 0..60 {
+            let value = Value::new(&bytes[..len]);
+            assert_eq!(*value, bytes[..len]);
+            assert_eq!(value.clone(), value);
+            assert_eq!(value.heap_bytes(), if len <= INLINE { 0 } else { len });
+        }
+        // What tables hold for each row.
+        assert_eq!(std::mem::size_of::<Option<Value>>(), 24);
     }
 
     #[test]

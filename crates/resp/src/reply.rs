@@ -83,10 +83,19 @@ impl Reply {
     }
 
     fn header(&mut self, kind: u8, n: i64) {
-        self.buf.push(kind);
-        let mut text = itoa::Buffer::new();
-        self.buf.extend_from_slice(text.format(n).as_bytes());
-        self.buf.extend_from_slice(b"\r\n");
+        // Nearly all are short, and then the pieces have fixed lengths.
+        match n {
+            0..10 => self.buf.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']),
+            10..100 => {
+                self.buf.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+            }
+            _ => {
+                self.buf.push(kind);
+                let mut text = itoa::Buffer::new();
+                self.buf.extend_from_slice(text.format(n).as_bytes());
+                self.buf.extend_from_slice(b"\r\n");
+            }
+        }
     }
 
     /// `+OK`.

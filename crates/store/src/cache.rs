@@ -18,7 +18,7 @@ use crate::place::{Place, Tail, mix};
 
 const SHARDS: usize = 256;
 /// Bytes an entry costs beyond its heap: itself, its share of a half-full vector and hash table.
-const ENTRY_COST: usize = 144;
+const ENTRY_COST: usize = 152;
 
 #[derive(Debug)]
 struct Entry {
@@ -239,7 +239,8 @@ impl Shard {
 }
 
 fn cost(tail: &Tail, value: Option<&Value>) -> usize {
-    ENTRY_COST + tail.heap_bytes() + value.map_or(0, |value| value.len() + 32)
+    let shared = value.map_or(0, Value::heap_bytes);
+    ENTRY_COST + tail.heap_bytes() + if shared == 0 { 0 } else { shared + 32 }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One ordered walk over several sources: the two tables and the engine, the newer hiding the older.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use ardb_engine::{Cursor, Direction, EngineError, RowKey, RowRange, Snapshot, Value, row::Visit};
@@ -19,6 +20,8 @@ pub enum Reach<'a> {
 
 /// Most walks end at their first row: pops, and the ends of sorted sets.
 const FIRST_BATCH: usize = 2;
+/// The others are long as a rule.
+const GROWTH: usize = 16;
 const LARGEST_BATCH: usize = 256;
 
 /// A table's rows of one range, fetched in batches that grow.
@@ -36,8 +39,8 @@ struct TableSource<'a> {
 
 impl<'a> TableSource<'a> {
     fn new(table: &'a Table, range: RowRange<'a>, direction: Direction, seq: u64) -> TableSource<'a> {
-        let mut source =
-            TableSource { table, range, direction, seq, items: Vec::new(), at: 0, batch: FIRST_BATCH, done: false };
+        let items = ITEMS.take();
+        let mut source = TableSource { table, range, direction, seq, items, at: 0, batch: FIRST_BATCH, done: false };
         source.refill();
         source
     }
@@ -67,7 +70,7 @@ impl<'a> TableSource<'a> {
             }
         }
         self.done = self.table.collect(window, self.direction, self.seq, self.batch, &mut self.items);
-        self.batch = (self.batch * 4).min(LARGEST_BATCH);
+        self.batch = (self.batch * GROWTH).min(LARGEST_BATCH);
     }
 
     fn advance(&mut self) {
@@ -76,6 +79,19 @@ impl<'a> TableSource<'a> {
             self.refill();
         }
     }
+}
+
+impl Drop for TableSource<'_> {
+    fn drop(&mut self) {
+        let mut items = std::mem::take(&mut self.items);
+        items.clear();
+        ITEMS.set(items);
+    }
+}
+
+thread_local! {
+    /// A buffer for the next walk of the thread, of at most [`LARGEST_BATCH`] rows.
+    static ITEMS: Cell<Vec<Item>> = const { Cell::new(Vec::new()) };
 }
 
 /// The engine's rows of one range.

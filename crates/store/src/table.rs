@@ -24,8 +24,8 @@ const KEY_SHARDS: usize = 1 << KEY_BITS;
 const OTHER_BITS: u32 = 12;
 const OTHER_SHARDS: usize = 1 << OTHER_BITS;
 /// Bytes a row costs beyond its heap: its share of B-tree nodes that are two thirds full.
-const ROW_COST: usize = 112;
-/// Bytes a version costs: the counts of the shared value and what the allocator adds.
+const ROW_COST: usize = 124;
+/// Bytes a value costs that does not lie inline, beyond its own: its counts and what the allocator adds.
 const VALUE_COST: usize = 32;
 /// Bytes that a version costs besides when it is not the newest.
 const NODE_COST: i64 = 48;
@@ -493,6 +493,9 @@ impl Table {
                 true
             };
             match slot {
+                Slot::One(tail, cell) if order != window.lo.0 && window.hi.is_none_or(|(end, _)| order != end) => {
+                    push(tail, cell)
+                }
                 Slot::One(tail, cell) => {
                     let inside = match low {
                         Bound::Excluded(low) => **tail > *low,
@@ -519,10 +522,14 @@ impl Table {
                 }
             }
         };
-        let mut range = map.range(first..=last);
+        // Only the end at which the walk begins is searched for; most walks are short.
         match direction {
-            Direction::Forward => range.all(|(place, slot)| add(place, slot)),
-            Direction::Backward => range.rev().all(|(place, slot)| add(place, slot)),
+            Direction::Forward => {
+                map.range(first..).take_while(|(place, _)| **place <= last).all(|(place, slot)| add(place, slot))
+            }
+            Direction::Backward => {
+                map.range(..=last).rev().take_while(|(place, _)| **place >= first).all(|(place, slot)| add(place, slot))
+            }
         }
     }
 
@@ -586,7 +593,10 @@ fn row_cost(tail: &Tail) -> i64 {
 }
 
 fn value_cost(value: &Option<Value>) -> i64 {
-    value.as_ref().map_or(0, |value| (value.len() + VALUE_COST) as i64)
+    match value.as_ref().map_or(0, Value::heap_bytes) {
+        0 => 0,
+        bytes => (bytes + VALUE_COST) as i64,
+    }
 }
 
 fn cell_cost(cell: &Cell) -> i64 {

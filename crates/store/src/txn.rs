@@ -323,16 +323,23 @@ impl Writer {
         }
     }
 
+    /// Forgets deleted rows of fresh groups at once, unless somebody still reads before the commit, and leaves to the janitor what takes longer.
     fn hand_to_janitor(&mut self, core: &Core) {
-        let fresh = self.view.1.active.fresh_from();
-        let mut janitor = None;
+        let active = &*self.view.1.active;
+        let fresh = active.fresh_from();
+        let (mut unseen, mut janitor) = (None, None);
         for op in &self.undo.ops {
             match op {
                 Op::Row { place, tail_at, tail_len, deleted: true, .. } if place.group() >= fresh => {
-                    let janitor = janitor.get_or_insert_with(|| core.janitor.lock());
                     // As in `undo_to`.
                     let tail = &self.undo.tails[*tail_at..*tail_at + *tail_len];
-                    janitor.deleted(self.seq, *place, tail);
+                    // The commit is published: who begins to read from here on stands there. No freeze comes between, for want of the writer lock.
+                    if *unseen.get_or_insert_with(|| core.readers.oldest() >= self.seq) {
+                        let key = RowKey::new(place.space(), place.group(), place.order(), tail);
+                        active.forget_deleted(&key, self.seq);
+                    } else {
+                        janitor.get_or_insert_with(|| core.janitor.lock()).deleted(self.seq, *place, tail);
+                    }
                 }
                 Op::Discard { object } => {
                     self.dead.insert(*object);

@@ -9,7 +9,7 @@ use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 use super::node::{NodeBuf, separator};
 use super::tree::{NODE_MAX, ROOT_MAX, RUN_MAX, TAIL_MAX, node_row};
 use super::{
-    HEIGHT, HIGH, LISTPACK_ENTRIES, LISTPACK_VALUE, LOW, NEXT, ROOT, ZSet, fresh_extra, member_row, score_row,
+    FRONT, HEIGHT, HIGH, LISTPACK_ENTRIES, LISTPACK_VALUE, LOW, NEXT, ZSet, fresh_extra, member_row, score_row,
     score_sign, u32_at, u64_at,
 };
 use crate::{At, KeyRow, TypeError};
@@ -140,7 +140,7 @@ impl ZSetBuilder {
         }
         let (root, height, next) = levels.finish(rows);
         self.extra.bytes[HEIGHT] = height;
-        self.extra.bytes[NEXT..ROOT].copy_from_slice(&next.to_le_bytes());
+        self.extra.bytes[NEXT..FRONT].copy_from_slice(&next.to_le_bytes());
         self.extra.load(root.node());
         Ok(())
     }

@@ -14,11 +14,13 @@
 //! 16..24  high: no score row has a greater order, u64 le
 //! 24      height of the tree
 //! 25..33  number of the next node, u64 le
-//! 33..    the root of the tree; absent while one run covers everything
+//! 33..37  front: first rows taken out that the tree still counts, u32 le (see [`tree`])
+//! 37..41  room: how many more may be taken out so, u32 le
+//! 41..    the root of the tree; absent while one run covers everything
 //! ```
 //!
 //! Invariants: `Member` and `Score` rows are one to one; the cardinality is their number; the counts of the tree's entries are the
-//! numbers of the score rows that they cover; `low` and `high` bound all orders, so that a set used as a queue is not searched through the
+//! numbers of the score rows that they cover, but for the front; `low` and `high` bound all orders, so that a set used as a queue is not searched through the
 //! rows that it has already given away; negative zero is stored as zero. `check` in the tests holds all of that.
 
 mod build;
@@ -45,7 +47,9 @@ const LOW: usize = 8;
 const HIGH: usize = 16;
 const HEIGHT: usize = 24;
 const NEXT: usize = 25;
-const ROOT: usize = 33;
+const FRONT: usize = 33;
+const ROOM: usize = 37;
+const ROOT: usize = 41;
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ fn fresh_extra() -> NodeBuf {
     let mut bytes = Vec::with_capacity(ROOT + 2);
     bytes.resize(ROOT, 0);
     bytes[LOW..HIGH].copy_from_slice(&u64::MAX.to_le_bytes());
-    bytes[NEXT..ROOT].copy_from_slice(&1u64.to_le_bytes());
+    bytes[NEXT..FRONT].copy_from_slice(&1u64.to_le_bytes());
     let mut extra = NodeBuf { bytes, base: ROOT };
     extra.clear();
     extra
@@ -345,14 +349,27 @@ impl ZSet {
         member: &[u8],
         score: f64,
     ) -> Result<(), TypeError> {
+        if self.remove_rows(rows, member, score) {
+            self.tree_take(rows, (order_of_f64(score), member))?;
+        }
+        Ok(())
+    }
+
+    /// As [`ZSet::remove_known`], for the first member of all.
+    fn remove_first(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> Result<(), TypeError> {
+        if self.remove_rows(rows, member, score) { self.tree_take_first(rows) } else { Ok(()) }
+    }
+
+    /// Deletes a member's rows; whether others are left, so that the tree must hear of it.
+    fn remove_rows(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> bool {
         if self.size <= 1 {
             self.clear(rows);
-            return Ok(());
+            return false;
         }
         rows.delete(member_row(self.object, member));
         rows.delete(score_row(self.object, score, member));
         self.size -= 1;
-        self.tree_take(rows, (order_of_f64(score), member))
+        true
     }
 
     /// Takes out all members, in O(1): the rows are left to the janitor.

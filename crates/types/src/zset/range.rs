@@ -427,7 +427,7 @@ impl ZSet {
         rows: &mut (impl RowsMut + ?Sized),
         greatest: bool,
         count: u64,
-        visit: &mut dyn FnMut(&[u8], f64),
+        visit: &mut dyn FnMut(Vec<u8>, f64),
     ) -> Result<(), TypeError> {
         let mut left = count.min(self.size);
         while left > 0 {
@@ -437,15 +437,20 @@ impl ZSet {
                 return Err(TypeError::Corrupt("sorted set: fewer rows than members".into()));
             }
             left -= piece.len() as u64;
-            for (member, score) in &piece {
-                self.remove_known(rows, member, *score)?;
-                visit(member, *score);
+            let last = piece.last().map(|(_, score)| order_of_f64(*score));
+            for (member, score) in piece {
+                if greatest {
+                    self.remove_known(rows, &member, score)?;
+                } else {
+                    self.remove_first(rows, &member, score)?;
+                }
+                visit(member, score);
             }
-            if let Some((_, score)) = piece.last()
+            if let Some(order) = last
                 && self.size > 0
             {
                 // Nothing lies beyond what was taken out last.
-                self.set_u64(if greatest { super::HIGH } else { super::LOW }, order_of_f64(*score));
+                self.set_u64(if greatest { super::HIGH } else { super::LOW }, order);
             }
         }
         Ok(())
@@ -458,7 +463,7 @@ impl ZSet {
         many: u64,
         reverse: bool,
     ) -> Result<Vec<(Vec<u8>, f64)>, TypeError> {
-        let mut piece = Vec::new();
+        let mut piece = Vec::with_capacity(many.min(PIECE) as usize);
         self.by_rank(rows, start, start + (many - 1), reverse, &mut |member, score| {
             piece.push((member.to_vec(), score));
             ControlFlow::Continue(())

@@ -139,7 +139,7 @@ fn run(shape: Shape, steps: u64, grow: u64, seed: u64) {
             let count = random.below(all.len() as u64 / 8 + 2);
             let greatest = random.one_in(2);
             let mut popped = Vec::new();
-            set.pop(&mut rows, greatest, count, &mut |member, score| popped.push((member.to_vec(), score))).unwrap();
+            set.pop(&mut rows, greatest, count, &mut |member, score| popped.push((member, score))).unwrap();
             let wanted: Vec<_> = if greatest { all.into_iter().rev().collect() } else { all };
             assert_eq!(popped, wanted[..(count as usize).min(wanted.len())]);
             forget(&mut map, &popped);
@@ -227,6 +227,49 @@ fn a_queue_forgets_what_it_gave_away() {
         assert!(set.save(&mut rows, &place));
     }
     ZSet::open(&rows, &place).unwrap().unwrap().check(&rows);
+}
+
+#[test]
+fn counts_hold_while_first_rows_go() {
+    let mut random = Random::new(seed());
+    let mut rows = Model::new(1);
+    let mut map = Map::new();
+    let shape = Shape { scores: 3000, members: 1_000_000, prefix: 0 };
+    let place = at(&rows);
+    let mut fronts = 0;
+    for step in 0..2500u32 {
+        let mut set = ZSet::open_or_create(&rows, &place).unwrap();
+        // Grows first, then mostly loses first rows, with other changes in between.
+        if step < 900 || random.one_in(30) {
+            let (member, score) = (shape.member(&mut random), shape.score(&mut random));
+            set.insert(&mut rows, &member, score).unwrap();
+            map.insert(member, score);
+        } else if random.one_in(40) && !map.is_empty() {
+            let (member, score) = ordered(&map).swap_remove(random.below(map.len() as u64) as usize);
+            assert_eq!(set.remove(&mut rows, &member).unwrap(), Some(score));
+            map.remove(&member);
+        } else if !map.is_empty() {
+            let first = ordered(&map).swap_remove(0);
+            set.pop(&mut rows, false, 1, &mut |member, score| assert_eq!((member, score), first)).unwrap();
+            map.remove(&first.0);
+        }
+        fronts += u32::from(set.front() > 0);
+        assert_eq!(set.save(&mut rows, &place), !map.is_empty());
+        if step % 7 == 0 && !map.is_empty() {
+            let set = ZSet::open(&rows, &place).unwrap().unwrap();
+            set.check(&rows);
+            let all = ordered(&map);
+            let rank = random.below(all.len() as u64);
+            let (member, _) = &all[rank as usize];
+            assert_eq!(set.rank(&rows, member, false).unwrap(), Some(rank));
+            set.by_rank(&rows, rank, rank, false, &mut |found, _| {
+                assert_eq!(found, member);
+                ControlFlow::Break(())
+            })
+            .unwrap();
+        }
+    }
+    assert!(fronts > 500, "rows are counted in the key's row: {fronts}");
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! the store's caches serve; scans happen within one run only.
 //!
 //! Where an entry that is the first in its node begins is decided above it: the place written in it is not looked at.
+//!
+//! A set that serves as a queue loses one first row after the other. The key's row then counts them (`front`), and the first run's count, with those above
+//! it, is written once for all that the run may lose before it is empty (`room`). So what the nodes count is the rows and `front` more, all of them in the
+//! first run; every other change of the tree settles that first.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +17,7 @@ use ardb_base::id::ObjectId;
 use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space, Value};
 
 use super::node::{NodeBuf, NodeRef, Position, separator};
-use super::{HEIGHT, NEXT, ZSet};
+use super::{FRONT, HEIGHT, NEXT, ROOM, ZSet, u32_at};
 use crate::TypeError;
 
 /// Sizes in production, and those of this crate's tests, which want high trees of few members.
@@ -29,6 +33,8 @@ const RUN_LEAST: u64 = sized(24, 4) as u64;
 const RUN_JOINED: u64 = sized(80, 10) as u64;
 /// Entries of a node before it is split.
 pub const NODE_MAX: usize = sized(96, 12);
+/// Room for most nodes: so many entries, and few tails.
+const NODE_BYTES: usize = 32 * NODE_MAX;
 /// A node with fewer entries is joined with a neighbour,
 const NODE_LEAST: usize = sized(16, 3);
 /// if together they have at most as many.
@@ -81,7 +87,7 @@ struct Walk<'a, R: ?Sized> {
 
 impl<R: RowsMut + ?Sized> Walk<'_, R> {
     fn buffer(&mut self) -> NodeBuf {
-        let mut buf = self.spare.pop().unwrap_or_default();
+        let mut buf = self.spare.pop().unwrap_or_else(|| NodeBuf { bytes: Vec::with_capacity(NODE_BYTES), base: 0 });
         buf.clear();
         buf
     }
@@ -152,14 +158,14 @@ impl<R: RowsMut + ?Sized> Walk<'_, R> {
         Ok(())
     }
 
-    /// Counts one row less at `position`, which lies in `node`, and joins what has become too small. The node may be left without entries.
-    fn take(&mut self, node: &mut NodeBuf, height: u8, position: Position<'_>) -> Result<(), TypeError> {
+    /// Counts `many` rows less in the run at `position`, which lies in `node`, and joins what has become too small. The node may be left without entries.
+    fn take(&mut self, node: &mut NodeBuf, height: u8, position: Position<'_>, many: u64) -> Result<(), TypeError> {
         let view = node.view();
         if view.is_empty() {
             return Err(corrupt("an empty node"));
         }
         let i = view.find(position);
-        let count = view.count(i).checked_sub(1).ok_or_else(|| corrupt("a count is too small"))?;
+        let count = view.count(i).checked_sub(many).ok_or_else(|| corrupt("a count is too small"))?;
         node.set_count(i, count);
         if height == 0 {
             if count == 0 {
@@ -172,11 +178,13 @@ impl<R: RowsMut + ?Sized> Walk<'_, R> {
         let number = view_child(node, i)?;
         let mut child = self.buffer();
         load(self.rows, self.object, number, &mut child)?;
-        self.take(&mut child, height - 1, position)?;
-        if child.view().is_empty() {
+        let entries = child.view().len();
+        self.take(&mut child, height - 1, position, many)?;
+        let left = child.view().len();
+        if left == 0 {
             self.rows.delete(node_row(self.object, number));
             node.remove(i);
-        } else if child.view().len() < NODE_LEAST && node.view().len() > 1 {
+        } else if left < entries && left < NODE_LEAST && node.view().len() > 1 {
             self.join_nodes(node, i, number, &mut child)?;
         } else {
             self.write(number, &child);
@@ -282,7 +290,7 @@ impl ZSet {
         position: Position<'_>,
     ) -> Result<(), TypeError> {
         let size = self.size;
-        self.extra_mut();
+        self.settle_front(rows)?;
         if self.root()?.is_empty() {
             if size <= RUN_MAX {
                 return Ok(());
@@ -314,12 +322,61 @@ impl ZSet {
         rows: &mut R,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
+        self.settle_front(rows)?;
+        self.take_counted(rows, position, 1)
+    }
+
+    /// Forgets the first row of all, which was just deleted.
+    pub(super) fn tree_take_first<R: RowsMut + ?Sized>(&mut self, rows: &mut R) -> Result<(), TypeError> {
+        let extra = &mut self.extra_mut().bytes;
+        let (front, room) = (u32_at(extra, FRONT), u32_at(extra, ROOM));
+        if room > 0 {
+            extra[FRONT..ROOM].copy_from_slice(&(front + 1).to_le_bytes());
+            extra[ROOM..ROOM + 4].copy_from_slice(&(room - 1).to_le_bytes());
+            return Ok(());
+        }
+        self.take_counted(rows, (0, b""), u64::from(front) + 1)?;
+        self.set_front(0, 0);
+        let room = if self.root()?.is_empty() { 0 } else { self.run_at(rows, (0, b""))?.count.saturating_sub(1) };
+        self.set_front(0, u32::try_from(room).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Writes into the nodes what the first run has lost.
+    fn settle_front<R: RowsMut + ?Sized>(&mut self, rows: &mut R) -> Result<(), TypeError> {
         self.extra_mut();
+        let front = self.front();
+        if front > 0 {
+            self.take_counted(rows, (0, b""), front)?;
+        }
+        // The first run may be about to change.
+        self.set_front(0, 0);
+        Ok(())
+    }
+
+    fn set_front(&mut self, front: u32, room: u32) {
+        let extra = &mut self.extra_mut().bytes;
+        extra[FRONT..ROOM].copy_from_slice(&front.to_le_bytes());
+        extra[ROOM..ROOM + 4].copy_from_slice(&room.to_le_bytes());
+    }
+
+    /// Rows that the first run no longer has and its count still includes.
+    pub(super) fn front(&self) -> u64 {
+        self.extra_bytes().map_or(0, |extra| u64::from(u32_at(extra, FRONT)))
+    }
+
+    /// Takes `many` off the count of the run at `position`, and off those above it.
+    fn take_counted<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        position: Position<'_>,
+        many: u64,
+    ) -> Result<(), TypeError> {
         if self.root()?.is_empty() {
             return Ok(());
         }
         self.with_root(rows, |walk, root, mut height| {
-            walk.take(root, height, position)?;
+            walk.take(root, height, position, many)?;
             while height > 0 && root.view().len() == 1 {
                 let number = view_child(root, 0)?;
                 let mut below = walk.buffer();
@@ -364,9 +421,11 @@ impl ZSet {
 
     /// The run that holds the row with this rank, which is less than the size.
     pub(super) fn run_of(&self, rows: &(impl Rows + ?Sized), rank: u64) -> Result<Run, TypeError> {
+        let rank = rank + self.front();
         self.descend(rows, |node, before| Some(node.find_index(rank.checked_sub(before)?)?.0))
     }
 
+    /// Goes down to the run that `choose` leads to; it is told how many rows the nodes count before the one at hand.
     fn descend(
         &self,
         rows: &(impl Rows + ?Sized),
@@ -382,6 +441,9 @@ impl ZSet {
             let node = read_node(rows, self.object, child)?;
             child = narrow(&mut run, &NodeRef::parse(&node)?, &choose)?;
         }
+        // The nodes count the front with the first run.
+        let counted = if run.before == 0 { &mut run.count } else { &mut run.before };
+        *counted = counted.checked_sub(self.front()).ok_or_else(|| corrupt("counts do not add up"))?;
         Ok(run)
     }
 }

@@ -110,6 +110,10 @@ fn log_added(ctx: &mut Ctx<'_>, key: &[u8], members: &[Scored]) {
 
 /// Logs ZREM with these members.
 fn log_removed(ctx: &mut Ctx<'_>, key: &[u8], members: &[Scored]) {
+    if let [(member, _)] = members {
+        ctx.effect(&[b"ZREM", key, member]);
+        return;
+    }
     log_members(ctx, b"ZREM", key, members, |(member, _), add| add([&member[..]]));
 }
 
