@@ -45,6 +45,8 @@ macro_rules! texts {
 texts! {
     WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
     SYNTAX = "ERR syntax error";
+    FIELD_COUNT = "ERR the number of fields does not match what follows it";
+    FIELD_EXPIRY = "ERR fields of a hash do not expire in this server: HSETEX takes no expiry";
     NOT_INTEGER = "ERR value is not an integer or out of range";
     NOT_FLOAT = "ERR value is not a valid float";
     OUT_OF_RANGE = "ERR value is out of range";

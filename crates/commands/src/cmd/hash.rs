@@ -71,6 +71,54 @@ fn hmset(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+/// HSETEX key [FNX|FXX] [KEEPTTL] FIELDS count field value [field value ...]
+///
+/// Redis 8 passes HINCRBYFLOAT on in this form. Fields never expire here, so there is nothing to keep, and an expiry is refused.
+fn hsetex(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    let mut wanted = None;
+    let mut at = 2;
+    let pairs = loop {
+        let Some(&word) = args.get(at) else { return Err(error::SYNTAX) };
+        at += 1;
+        if is(word, "fields") {
+            let Some(&count) = args.get(at) else { return Err(error::SYNTAX) };
+            let pairs = &args[at + 1..];
+            let named = usize::try_from(int(count)?).ok().and_then(|count| count.checked_mul(2));
+            if pairs.is_empty() || named != Some(pairs.len()) {
+                return Err(error::FIELD_COUNT);
+            }
+            break pairs;
+        } else if is(word, "fnx") && wanted.is_none() {
+            wanted = Some(false);
+        } else if is(word, "fxx") && wanted.is_none() {
+            wanted = Some(true);
+        } else if ["ex", "px", "exat", "pxat"].iter().any(|option| is(word, option)) {
+            return Err(error::FIELD_EXPIRY);
+        } else if !is(word, "keepttl") {
+            return Err(error::SYNTAX);
+        }
+    };
+    if let Some(wanted) = wanted {
+        let hash = open(ctx, args[1])?;
+        for pair in pairs.chunks_exact(2) {
+            let there = match &hash {
+                Some(hash) => hash.get(&ctx.rows, pair[0])?.is_some(),
+                None => false,
+            };
+            if there != wanted {
+                ctx.out.int(0);
+                return Ok(Outcome::Done);
+            }
+        }
+    }
+    let mut effect: Vec<&[u8]> = vec![b"HMSET", args[1]];
+    effect.extend(pairs);
+    set_pairs(ctx, &effect, "hsetex")?;
+    ctx.effect(&effect);
+    ctx.out.int(1);
+    Ok(Outcome::Done)
+}
+
 /// HSETNX key field value
 fn hsetnx(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let at = ctx.at(args[1]);
@@ -332,6 +380,7 @@ pub const COMMANDS: &[Command] = &[
     row("hrandfield", -2, READ, hrandfield).doc("6.2.0", "Get random fields of a hash"),
     row("hscan", -3, READ, hscan).doc("2.8.0", "Iterate over fields and values of a hash"),
     row("hset", -4, GROW_FAST, hset).doc("2.0.0", "Set fields of a hash"),
+    row("hsetex", -6, GROW_FAST, hsetex).doc("8.0.0", "Set fields of a hash, if all or none of them exist"),
     row("hsetnx", 4, GROW_FAST, hsetnx).doc("2.0.0", "Set a hash field only if it does not exist"),
     row("hstrlen", 3, READ_FAST, hstrlen).doc("3.2.0", "Get the length of a hash field's value"),
     row("hvals", 2, READ, hvals).doc("2.0.0", "Get all the values in a hash"),
@@ -350,6 +399,31 @@ mod tests {
         assert_eq!(server.take_log(), "HSET h a 3");
         assert_eq!(server.run("HSET h a"), "-ERR wrong number of arguments for 'hset' command");
         assert_eq!(server.run("HLEN h"), ":2");
+    }
+
+    #[test]
+    fn hsetex_sets_pairs_and_refuses_expiries() {
+        let mut server = Harness::new();
+        assert_eq!(server.run("HSETEX h KEEPTTL FIELDS 2 a 1 b 2"), ":1");
+        assert_eq!(server.take_log(), "HMSET h a 1 b 2");
+        assert_eq!(server.run("HSETEX h FNX FIELDS 2 c 1 b 3"), ":0");
+        assert_eq!(server.run("HSETEX h FXX FIELDS 2 c 1 b 3"), ":0");
+        assert_eq!(server.run("HSETEX none FXX FIELDS 1 a 1"), ":0");
+        assert_eq!(server.take_log(), "");
+        assert_eq!(server.run("HSETEX h FXX KEEPTTL FIELDS 1 b 3"), ":1");
+        assert_eq!(server.run("HMGET h a b c"), "*3 $1 1 $1 3 $-1");
+        server.take_log();
+        assert_eq!(
+            server.run("HSETEX h EX 10 FIELDS 1 a 1"),
+            "-ERR fields of a hash do not expire in this server: HSETEX takes no expiry"
+        );
+        assert!(server.run("HSETEX h FIELDS 2 a 1").starts_with("-ERR"));
+        assert!(server.run("HSETEX h FIELDS -1 a 1").starts_with("-ERR"));
+        assert!(server.run("HSETEX h KEEPTTL FNX FXX FIELDS 1 a 1").starts_with("-ERR syntax"));
+        server.run("SET s 1");
+        server.take_log();
+        assert!(server.run("HSETEX s FIELDS 1 a 1").starts_with("-WRONGTYPE"));
+        assert_eq!(server.take_log(), "");
     }
 
     #[test]
