@@ -5,7 +5,7 @@ use ardb_log::ReadError;
 use ardb_repl::master::{self, Ask, Decision, Held, Why};
 use ardb_store::{History, Store};
 
-use crate::outflow::Outflow;
+use crate::outflow::{Outflow, OutflowEnd};
 
 /// The answer to SYNC or PSYNC.
 #[derive(Debug)]
@@ -40,14 +40,23 @@ pub fn answer(store: &Store, ask: Ask<'_>) -> Answer {
         let answer = match master::decide(ask, &held) {
             Decision::Full(why) => Answer::Full(why),
             Decision::Continue(from) => match Outflow::new(store, history.id, from) {
-                Ok(outflow) => Answer::Continue { from, history, outflow: Box::new(outflow) },
+                Ok(mut outflow) => match outflow.gather(store) {
+                    Ok(()) | Err(OutflowEnd::Renamed(_)) => {
+                        Answer::Continue { from, history, outflow: Box::new(outflow) }
+                    }
+                    // Who comes to damaged bytes would come to them again and again.
+                    Err(OutflowEnd::Log(error)) => {
+                        log::warn!("the log cannot be read at {from}: {error}");
+                        Answer::Full(Why::Damaged)
+                    }
+                },
                 // The log has let it go since.
                 Err(ReadError::OutOfRange { start, end, .. }) => {
                     Answer::Full(Why::OutOfLog { first: start.0 + 1, next: end.0 + 1 })
                 }
                 Err(error) => {
                     log::warn!("the log cannot be read at {from}: {error}");
-                    Answer::Full(Why::OutOfLog { first: held.start.0 + 1, next: held.end.0 + 1 })
+                    Answer::Full(Why::Damaged)
                 }
             },
         };

@@ -64,6 +64,8 @@ pub enum Why {
         /// The byte after the last.
         next: u64,
     },
+    /// The log is damaged where it would go on.
+    Damaged,
 }
 
 impl std::fmt::Display for Why {
@@ -74,6 +76,7 @@ impl std::fmt::Display for Why {
             Why::OtherHistory => f.write_str("its history is another one"),
             Why::PastSecond { bound } => write!(f, "its history parted from ours at {bound}"),
             Why::OutOfLog { first, next } => write!(f, "the log holds {first} to {next}"),
+            Why::Damaged => f.write_str("the log is damaged there"),
         }
     }
 }
