@@ -51,7 +51,7 @@ pub fn snapshot(node: Node<'_>) -> Result<(StoreSnapshot, Point), String> {
     Ok((snapshot, point))
 }
 
-/// Writes the RDB of a snapshot. `go_on` is asked now and then.
+/// Writes the RDB of a snapshot. `go_on` is asked after each key.
 ///
 /// # Errors
 /// The reason, for the log.

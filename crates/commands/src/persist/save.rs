@@ -45,8 +45,8 @@ pub struct Saved {
     pub expiries: u64,
 }
 
-/// Writes all keys of all databases, expired ones too (a master's DEL will tell its replicas). `progress` is called now and then with what has been
-/// written so far; it may break the work off.
+/// Writes all keys of all databases, expired ones too (a master's DEL will tell its replicas). `progress` is called after each key with what has
+/// been written so far; it may break the work off.
 pub fn whole<W: Write>(
     rows: &(impl Rows + ?Sized),
     databases: u32,
@@ -65,7 +65,7 @@ pub fn whole<W: Write>(
             one(rows, key, row, out)?;
             saved.keys += 1;
             saved.expiries += u64::from(row.expiry().is_some());
-            if saved.keys.is_multiple_of(PIECE as u64) && progress(saved).is_break() {
+            if progress(saved).is_break() {
                 return Err(SaveError::Cancelled);
             }
             Ok(())

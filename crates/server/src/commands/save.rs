@@ -16,6 +16,7 @@ use ardb_rdb::{Writer, WriterOptions};
 use ardb_store::CheckpointError;
 
 use crate::clock;
+use crate::repl::dump::Pace;
 use crate::server::{self, Server};
 
 /// Why there is no RDB file.
@@ -42,11 +43,15 @@ pub enum SaveError {
 /// The old file is left as it was.
 pub fn write_file(server: &Server, path: &Path) -> Result<u64, SaveError> {
     let snapshot = server.store.snapshot_at_checkpoint()?;
+    let pace = Pace::of(server);
     let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
     let written = (|| {
         let file = File::create(&temporary)?;
         let mut writer = Writer::new(file, WriterOptions::default()).map_err(persist::SaveError::from)?;
-        let saved = persist::whole(&snapshot, snapshot.databases(), &mut writer, &mut |_| ControlFlow::Continue(()))?;
+        let saved = persist::whole(&snapshot, snapshot.databases(), &mut writer, &mut |_| {
+            pace.sleep(|| !server.replication.stopping.load(Ordering::SeqCst));
+            ControlFlow::Continue(())
+        })?;
         let mut file = writer.finish().map_err(persist::SaveError::from)?;
         file.flush()?;
         file.sync_all()?;

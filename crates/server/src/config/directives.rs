@@ -225,6 +225,12 @@ const REPLICATION: &[Directive] = &[
         "yes",
         "Stream the RDB to replicas that can take it, without a file.",
     ),
+    Directive::new(
+        "rdb-key-save-delay",
+        Kind::Int(0, INT),
+        "0",
+        "Microseconds of sleep after each key of an RDB that is written, for tests.",
+    ),
     Directive::new("repl-disable-tcp-nodelay", Kind::Bool, "no", "Let the kernel gather bytes for replicas."),
     Directive::new("min-replicas-to-write", Kind::Int(0, INT), "0", "Refuse writes with fewer good replicas.")
         .alias("min-slaves-to-write"),

@@ -48,7 +48,6 @@ pub const INERT: &[Directive] = &[
         "RDB files are written plain, so that every version loads them",
     ),
     Directive::inert("rdb-del-sync-files", Kind::Bool, "no", "a full sync leaves no files behind"),
-    Directive::inert("rdb-key-save-delay", Kind::Int(i32::MIN as i64, INT), "0", "it is a test of Redis"),
     Directive::inert("key-load-delay", Kind::Int(i32::MIN as i64, INT), "0", "it is a test of Redis"),
     Directive::inert("loading-process-events-interval-bytes", Kind::Memory(1024, INT as u64), "2097152", OTHER),
     Directive::inert("stop-writes-on-bgsave-error", Kind::Bool, "yes", "an RDB is not what makes writes durable"),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ardb_log::Pin;
 use ardb_node::dump::{self, Point};
@@ -16,6 +17,29 @@ use crate::server::Server;
 
 /// Beginning of the names of files that are being written. They have no name once they are open.
 const SPOOL: &str = "full-sync-";
+
+/// The sleep after each key that `rdb-key-save-delay` asks for, as it was when an RDB was begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace(Duration);
+
+impl Pace {
+    /// As configured now.
+    #[must_use]
+    pub fn of(server: &Server) -> Pace {
+        Pace(Duration::from_micros(server.config.int("rdb-key-save-delay").max(0) as u64))
+    }
+
+    /// Sleeps for one key, unless `go_on` says that nobody wants the rest. Gives its last answer.
+    pub fn sleep(self, go_on: impl Fn() -> bool) -> bool {
+        let mut left = self.0;
+        while !left.is_zero() && go_on() {
+            let part = left.min(Duration::from_millis(50));
+            std::thread::sleep(part);
+            left -= part;
+        }
+        go_on()
+    }
+}
 
 /// How far a dump to a file is.
 #[derive(Clone)]
@@ -84,7 +108,8 @@ fn make(server: &Server, dump: &Arc<Dump>) -> Result<(), String> {
     let file = spool(server).map_err(|error| format!("no file for it: {error}"))?;
     // This thread holds the dump too; if it is the last one, nobody waits any more.
     let wanted = || Arc::strong_count(dump) > 1 && !server.replication.stopping.load(Ordering::SeqCst);
-    let keys = dump::write(&snapshot, &point, &file, wanted)?;
+    let pace = Pace::of(server);
+    let keys = dump::write(&snapshot, &point, &file, || pace.sleep(wanted))?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     log::info!("The dump for replicas is made: {keys} keys, {length} bytes, in {} ms", monotonic_ms() - started);
     *dump.progress.lock() = Progress::Done(point, Arc::new(file), length);

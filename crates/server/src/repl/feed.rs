@@ -19,7 +19,7 @@ use ardb_repl::master::{self, Ask, Peer, Profile, State};
 use ardb_repl::stream::{Splitter, StreamError};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::dump::{Dump, Progress, join};
+use super::dump::{Dump, Pace, Progress, join};
 use super::status::{PeerView, monotonic_ms};
 use crate::clients::Class;
 use crate::net::handover::Detached;
@@ -198,13 +198,16 @@ impl Feed<'_> {
                     && id != b"?"
                 {
                     counts.partial_err.fetch_add(1, Ordering::Relaxed);
+                    let history = self.server.store.history();
                     log::info!(
-                        "Partial resynchronization not accepted for {name}: {why} (it asked for {}:{})",
+                        "Partial resynchronization not accepted for {name}: {why} (it asked for {}:{}; ours is {}, before it {})",
                         String::from_utf8_lossy(id),
                         match ask {
                             Ask::Psync { offset, .. } => offset,
                             Ask::Sync => -1,
-                        }
+                        },
+                        history.id,
+                        history.second
                     );
                 }
                 let gates = &self.server.shared.gates;
@@ -212,7 +215,6 @@ impl Feed<'_> {
                     self.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n")?;
                     return Err(End::Refused("our own master is not there"));
                 }
-                counts.sync_full.fetch_add(1, Ordering::Relaxed);
                 log::info!("Full resync requested by replica {name}");
                 self.full()
             }
@@ -234,6 +236,7 @@ impl Feed<'_> {
             )?;
             return Err(End::Refused("it cannot be told which database the stream has selected"));
         }
+        self.server.replication.sync_full.fetch_add(1, Ordering::Relaxed);
         if !self.peer.is_old() {
             self.write_all(format!("+FULLRESYNC {} {}\r\n", point.id, point.offset).as_bytes())?;
         }
@@ -253,7 +256,15 @@ impl Feed<'_> {
         self.peer.dump_begins(monotonic_ms());
         self.show();
         let mut out = Out { feed: self, end: None };
-        let written = dump::write(&snapshot, &point, &mut out, || true);
+        let (server, pace) = (out.feed.server, Pace::of(out.feed.server));
+        let (info, view) = (out.feed.info.clone(), out.feed.view.clone());
+        // The rest shows itself when the socket is written to.
+        let wanted = || {
+            !server.replication.stopping.load(Ordering::SeqCst)
+                && !info.killed.load(Ordering::Relaxed)
+                && !view.dismissed.load(Ordering::SeqCst)
+        };
+        let written = dump::write(&snapshot, &point, &mut out, || pace.sleep(wanted));
         let end = out.end.take();
         drop(snapshot);
         let keys = match (written, end) {

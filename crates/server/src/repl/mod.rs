@@ -10,7 +10,7 @@
 
 pub mod commands;
 pub mod cron;
-mod dump;
+pub mod dump;
 mod feed;
 pub mod info;
 mod intake;
