@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The slow tests, one after the other, each with its figure; about an hour on two cores.
+# The slow tests, one after the other, each with its figure; about two hours on two cores.
 #
-#   scripts/exhaustive.sh [PART...]     parts: differential killtest demo tcl bench bigdata (default: all)
+#   scripts/exhaustive.sh [PART...]     parts: differential killtest matrix cuts chaos demo tcl bench bigdata (default: all)
 #
 # Prints a summary and fails if a part failed. What each printed is kept in target/exhaustive.
 set -uo pipefail
@@ -18,12 +18,18 @@ cargo build --quiet --release -p ardb-e2e --bins || exit 1
 export ARDB_SERVER=${ARDB_SERVER:-$target/release/ardb-server}
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(differential killtest demo tcl bench bigdata)
+[ $# -gt 0 ] || parts=(differential killtest matrix cuts chaos demo tcl bench bigdata)
 summary=() bad=0
 for part in "${parts[@]}"; do
     case $part in
     differential) command=("$target/release/differential" --commands "${COMMANDS:-1000000}") ;;
     killtest) command=("$target/release/killtest" --kills "${KILLS:-100}") ;;
+    matrix)
+        scripts/peers.sh all || exit 1
+        command=("$target/release/matrix" --seconds "${SECONDS_A_PAIR:-60}")
+        ;;
+    cuts) command=("$target/release/cuts" --cuts "${CUTS:-1000}") ;;
+    chaos) command=("$target/release/chaos" --minutes "${MINUTES:-15}") ;;
     demo) command=(scripts/demo.sh) ;;
     tcl) command=(scripts/tcl-suite.sh) ;;
     bench) command=(scripts/bench.sh) ;;

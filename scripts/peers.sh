@@ -3,7 +3,7 @@
 #
 #   scripts/peers.sh [all | NAME...]
 #
-# Names: 7.0 2.8 3.2 suite (these are the default), and 3.0 6.2 8 valkey (with `all`).
+# Names: 7.0 2.8 3.2 8 valkey suite (these are the default), and 3.0 6.2 (with `all`).
 # Everything is built or unpacked once into ${ARDB_CACHE:-~/.cache/ardb}/peers and linked from there, so that a fresh
 # checkout has it at once. Nothing is installed on the system but what is missing to build with (make, gcc, pip, tcl).
 # A peer that cannot be had is named at the end; the exit status is then 1, and the others are there all the same.
@@ -189,8 +189,8 @@ peer() {
 }
 
 wanted=("$@")
-[ $# -gt 0 ] || wanted=(7.0 2.8 3.2 suite)
-[ "${1:-}" = all ] && wanted=(7.0 2.8 3.2 suite 3.0 6.2 8 valkey)
+[ $# -gt 0 ] || wanted=(7.0 2.8 3.2 8 valkey suite)
+[ "${1:-}" = all ] && wanted=(7.0 2.8 3.2 8 valkey suite 3.0 6.2)
 : >"$log"
 for name in "${wanted[@]}"; do peer "$name" || failed+=("$name"); done
 

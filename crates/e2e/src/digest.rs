@@ -84,6 +84,17 @@ fn reader(kind: &str, key: &[u8]) -> Option<(Command, usize)> {
     }
 }
 
+/// Members and scores in turn, the scores as the shortest text of their number: servers print them with more or fewer digits.
+fn scores_as_numbers(value: Reply) -> Reply {
+    let Reply::Array(mut items) = value else { return value };
+    for score in items.iter_mut().skip(1).step_by(2) {
+        if let Ok(number) = score.text().parse::<f64>() {
+            *score = Reply::Bulk(number.to_string().into_bytes());
+        }
+    }
+    Reply::Array(items)
+}
+
 impl Digest {
     /// Reads everything out of a server. The client is left with database 0 selected.
     ///
@@ -138,7 +149,11 @@ impl Digest {
         let commands: Vec<Command> = found.iter().map(|(.., command, _)| command.clone()).collect();
         let values = client.pipeline(&commands)?;
         for ((key, kind, expiry, _, group), value) in found.into_iter().zip(values) {
-            let value = if group > 0 { value.sorted(group) } else { value };
+            let value = match kind.as_str() {
+                "zset" => scores_as_numbers(value),
+                _ if group > 0 => value.sorted(group),
+                _ => value,
+            };
             let size = match &value {
                 // It expired between the two questions.
                 Reply::Nil => continue,

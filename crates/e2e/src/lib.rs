@@ -2,7 +2,8 @@
 //!
 //! Owns what such tests need: [`server`] starts and kills servers of any kind, [`client`] speaks to them, [`digest`]
 //! reads a whole data set out of one and compares two of them, [`load`] writes to one from a seed, [`peers`] finds the
-//! real servers that `scripts/peers.sh` brings. Nothing here shares code with the server under test but the random
+//! real servers that `scripts/peers.sh` brings. [`proxy`] cuts links, [`scripted`] is a master that says what a test wants,
+//! [`redis26`] plays the server that no registry has, [`pairing`] puts two servers together under load. Nothing here shares code with the server under test but the random
 //! numbers: a mistake made twice would hide itself.
 //!
 //! The tests stand in `tests/e2e.rs` and take seconds each; what takes longer is a program of its own in `src/bin`.
@@ -12,10 +13,15 @@ pub mod client;
 pub mod digest;
 pub mod load;
 pub mod options;
+pub mod pairing;
 pub mod peers;
+pub mod proxy;
+pub mod redis26;
 pub mod reply;
+pub mod scripted;
 pub mod server;
 pub mod wait;
+pub mod wiretap;
 
 /// What a failed step of a test says. Only the text matters: the reader is a person.
 pub type Result<T> = std::io::Result<T>;

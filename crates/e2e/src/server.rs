@@ -24,6 +24,8 @@ pub enum Kind {
     Ardb,
     /// A real Redis of this series, for instance `2.8`.
     Redis(&'static str),
+    /// A real Valkey of this series, for instance `9.1`.
+    Valkey(&'static str),
 }
 
 /// A server to be started.
@@ -47,6 +49,12 @@ impl Setup {
     #[must_use]
     pub fn redis(version: &'static str) -> Setup {
         Setup::new(Kind::Redis(version))
+    }
+
+    /// A real Valkey 9.1.
+    #[must_use]
+    pub fn valkey() -> Setup {
+        Setup::new(Kind::Valkey("9.1"))
     }
 
     /// A server of this kind.
@@ -80,6 +88,7 @@ impl Setup {
         match self.kind {
             Kind::Ardb => peers::ardb_server(),
             Kind::Redis(version) => peers::peer(&format!("redis-server-{version}")),
+            Kind::Valkey(version) => peers::peer(&format!("valkey-server-{version}")),
         }
     }
 
@@ -91,7 +100,8 @@ impl Setup {
                 list.extend(modern);
                 list.extend([("appendonly", "yes"), ("appendfsync", "always")]);
             }
-            Kind::Redis("7.0") => list.extend(modern),
+            Kind::Redis("7.0" | "8") | Kind::Valkey(_) => list.extend(modern),
+            Kind::Redis("6.2") => list.push(("repl-diskless-sync-delay", "0")),
             Kind::Ardb | Kind::Redis(_) => {}
         }
         list
@@ -241,6 +251,7 @@ impl Server {
         match self.kind {
             Kind::Ardb => format!("ardb:{}", self.port),
             Kind::Redis(version) => format!("redis-{version}:{}", self.port),
+            Kind::Valkey(version) => format!("valkey-{version}:{}", self.port),
         }
     }
 

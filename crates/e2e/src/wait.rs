@@ -77,6 +77,31 @@ pub fn wait_equal(master: &Server, replica: &Server, limit: Duration) -> Result<
     }
 }
 
+/// Waits until two servers hold the same, whatever their offsets say. Nobody may be writing.
+///
+/// # Errors
+/// If they do not after `limit`; with the differences.
+pub fn wait_same(one: &Server, other: &Server, limit: Duration) -> Result<Digest> {
+    let start = Instant::now();
+    loop {
+        let digest = Digest::read(&mut one.client()?)?;
+        let differences = digest.differences(&Digest::read(&mut other.client()?)?);
+        if differences.is_empty() {
+            return Ok(digest);
+        }
+        if start.elapsed() >= limit {
+            return Err(error(format!(
+                "{} and {} differ after {limit:?}: {} differences\n{}",
+                one.name(),
+                other.name(),
+                differences.len(),
+                differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n"),
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// The master's offset and the replica's.
 ///
 /// # Errors

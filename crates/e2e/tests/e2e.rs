@@ -7,10 +7,16 @@
 mod e2e {
     pub mod as_master;
     pub mod as_replica;
+    pub mod backlog;
     pub mod basics;
+    pub mod chains;
+    pub mod dumps;
     pub mod durability;
     pub mod links;
+    pub mod matrix;
+    pub mod newer;
     pub mod protocol;
+    pub mod redis26;
     pub mod scripts;
     pub mod wire;
 }

@@ -65,6 +65,26 @@ fn the_offset_decides_between_going_on_and_starting_over() {
 }
 
 #[test]
+fn each_line_of_a_newer_handshake_is_taken() {
+    let server = Setup::ardb().start().unwrap();
+    let mut client = server.client().unwrap();
+    for line in [
+        "REPLCONF listening-port 9",
+        "REPLCONF ip-address 127.0.0.1",
+        "REPLCONF capa eof capa psync2",
+        "REPLCONF capa something-of-tomorrow",
+        "REPLCONF version 9.1.2",
+    ] {
+        let reply = client.ask(line).unwrap();
+        // Redis 7.0, which may stand in, knows no version.
+        let known = !(ardb_e2e::server::stands_in() && line.contains("version"));
+        assert_eq!(reply.is_ok(), known, "{line}: {reply}");
+    }
+    let reply = client.ask("PSYNC ? -1").unwrap().text();
+    assert!(reply.starts_with("FULLRESYNC "), "{reply}");
+}
+
+#[test]
 fn after_going_on_come_exactly_the_bytes_from_that_offset() {
     let (server, id, end) = with_history();
     let mut expected = Vec::new();
