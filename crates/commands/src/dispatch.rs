@@ -72,7 +72,18 @@ pub fn wrong_arity(name: &str) -> CmdError {
 /// Whether running this command for this client takes the writer lock.
 #[must_use]
 pub fn needs_writer(session: &Session, command: &Command) -> bool {
-    command.flags.needs_writer() && !will_queue(session, command)
+    command.flags.needs_writer() && !will_queue(session, command) && !shuns_writer(session, command)
+}
+
+/// Whether running this command for this client must not happen under the writer lock, since it takes the lock itself.
+#[must_use]
+pub fn shuns_writer(session: &Session, command: &Command) -> bool {
+    let unlocked = |command: &Command| command.flags.has(Flags::UNLOCKED);
+    match &session.multi {
+        Some(queue) if command.name == "exec" => queue.commands.iter().any(|queued| unlocked(queued.command)),
+        Some(_) => false,
+        None => unlocked(command),
+    }
 }
 
 /// Whether a command that only reads meets a key whose time has come. On a master it then runs under the writer lock, where the key is
@@ -89,6 +100,7 @@ pub fn meets_due_key(
     if !command.flags.has(Flags::READONLY)
         || rows.expiry_count(session.db) == 0
         || shared.gates.is_replica.load(Ordering::Relaxed)
+        || shared.gates.log_rests.load(Ordering::Relaxed)
         || will_queue(session, command)
     {
         return false;
@@ -246,7 +258,11 @@ fn fail(ctx: &mut Ctx<'_>, error: &CmdError) {
 
 /// Deletes those of the command's keys whose time has come, and logs that, so that the command and every replica see the same data.
 fn expire_due_keys(ctx: &mut Ctx<'_>, command: &Command, args: &[&[u8]]) -> Result<(), CmdError> {
-    if ctx.origin != Origin::Client || ctx.shared.gates.is_replica.load(Ordering::Relaxed) {
+    let gates = &ctx.shared.gates;
+    if ctx.origin != Origin::Client || gates.is_replica.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if !command.flags.has(Flags::WRITE) && gates.log_rests.load(Ordering::Relaxed) {
         return Ok(());
     }
     if ctx.rows.expiry_count(ctx.session.db) == 0 {

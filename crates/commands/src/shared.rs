@@ -146,6 +146,8 @@ pub struct Gates {
     pub stale: AtomicBool,
     /// `min-replicas-to-write` is not met.
     pub too_few_replicas: AtomicBool,
+    /// Writes are held up (CLIENT PAUSE, FAILOVER): nothing may enter the log, not even the DEL of a key that a read finds expired.
+    pub log_rests: AtomicBool,
     /// A script has been running for longer than its limit.
     pub busy_script: AtomicBool,
     /// The running script was asked to stop.

@@ -169,7 +169,7 @@ pub fn stands_in() -> bool {
 }
 
 /// A new folder for one server.
-fn fresh_dir() -> PathBuf {
+pub(crate) fn fresh_dir() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("ardb-e2e-{}-{count}", std::process::id()))
@@ -177,7 +177,7 @@ fn fresh_dir() -> PathBuf {
 
 /// A loopback port that nobody listens on. It lies below the ports that the kernel hands to outgoing connections: a
 /// replica that calls a dead master's port from that very port would be connected to itself.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40;
@@ -286,11 +286,25 @@ impl Server {
     /// # Errors
     /// If it has not ended after 20 seconds.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        let Some(child) = self.child.as_mut() else { return Err(error("not running")) };
-        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| error("a process id out of range"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.signal("TERM")?;
         self.wait_end(Duration::from_secs(20))
+    }
+
+    /// Sends it a signal: TERM, STOP or CONT.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = self.pid().ok_or_else(|| error("not running"))?;
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| error("a process id out of range"))?;
+        let signal = match name {
+            "TERM" => Signal::TERM,
+            "STOP" => Signal::STOP,
+            "CONT" => Signal::CONT,
+            _ => return Err(error(format!("no signal {name}"))),
+        };
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Waits until it has ended of its own.

@@ -9,7 +9,7 @@
 //!   was written.
 //! - [`Log::reader`] and [`Log::frames_from`] read while the appender appends, without locks except from one segment to the next.
 //! - [`Log::sync_to`] makes it durable; all callers that wait share one sync. A failed sync is final.
-//! - [`Log::truncate_front`] lets old segments go, except for what a [`Pin`] holds.
+//! - [`Log::truncate_front`] lets old segments go, except for what a [`Pin`] holds; [`Log::truncate_front_past`] sets that a limit.
 //! - [`Appender::prepare_reset`] and [`Appender::finish_reset`] begin a new history.
 //!
 //! Invariants: the held segments are contiguous, from [`Log::start`] to [`Log::end`]; what a reader gets was appended at that offset, or is an
@@ -31,7 +31,7 @@ pub use append::{Appender, PreparedReset};
 pub use ardb_base::id::Offset;
 pub use error::{AppendError, Fault, OpenError, ReadError, ResetError, SyncError};
 pub use frame::HEADER_BYTES as FRAME_HEADER_BYTES;
-pub use log::{Log, LogOptions, LogStats, Pin};
+pub use log::{Log, LogOptions, LogStats, Pin, Truncated};
 pub use notify::WakerHandle;
 pub use read::{Frame, Frames, Reader, Slice};
 pub use recover::{Cut, Opened, Recovery};

@@ -211,17 +211,23 @@ impl Log {
     /// for its readers. Gives the first offset still held. A file that cannot be deleted is reported in the program's log only;
     /// the next opening deals with it.
     pub fn truncate_front(&self, keep_from: Offset) -> Offset {
+        self.truncate_front_past(keep_from, Offset(0)).start
+    }
+
+    /// As [`Log::truncate_front`], but pins below `pins_from` hold only what is from there on.
+    pub fn truncate_front_past(&self, keep_from: Offset, pins_from: Offset) -> Truncated {
         let shared = &*self.shared;
         let mut gone = Vec::new();
-        let start = {
+        let (start, overruled) = {
             let pins = shared.pins.lock();
-            let keep = pins.keys().next().map_or(keep_from, |pinned| keep_from.min(*pinned));
+            let keep = pins.keys().next().map_or(keep_from, |pinned| keep_from.min(pins_from.max(*pinned)));
             let mut segments = shared.segments.write();
             // A segment ends where the next one begins.
             while segments.get(1).is_some_and(|next| next.first <= keep) {
                 gone.extend(segments.pop_front());
             }
-            segments.front().map_or(shared.end(), |segment| segment.first)
+            let start = segments.front().map_or(shared.end(), |segment| segment.first);
+            (start, pins.range(..start).map(|(_, count)| count).sum())
         };
         // Oldest first, so that what a crash leaves is contiguous unless the disk reorders removals, which opening notices by the headers' chain.
         for segment in gone {
@@ -229,7 +235,7 @@ impl Log {
                 log::warn!("log: an old segment stays behind: {error}");
             }
         }
-        start
+        Truncated { start, overruled }
     }
 
     /// Figures for INFO.
@@ -247,6 +253,15 @@ impl Log {
         let failed = self.failure().map(|error| error.to_string());
         LogStats { start, end: self.end(), synced: self.synced(), segments, disk_bytes, pins, oldest_pin, failed }
     }
+}
+
+/// What [`Log::truncate_front_past`] left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// The first offset still held.
+    pub start: Offset,
+    /// Pins that want more than that.
+    pub overruled: usize,
 }
 
 /// Holds the log from an offset on. It loses its hold when a new history begins.

@@ -144,6 +144,7 @@ impl Applier {
         dispatch::execute(&mut ctx, command, args);
         batch.next_command();
         self.commands += 1;
+        node.host.followed(command, self.reply.bytes().first() == Some(&b'-'));
         self.judge(command, at, failed)
     }
 

@@ -114,6 +114,7 @@ impl Inflow {
             node.store.sync_to(end)?;
         }
         replica.applied(self.at);
+        replica.synced(node.store.log().synced());
         if std::mem::take(&mut self.applier.asked) {
             replica.acknowledge(when.link);
         }

@@ -182,7 +182,7 @@ impl Profile {
                 b"version" => self.version = Some(String::from_utf8_lossy(&value[..value.len().min(64)]).into_owned()),
                 b"rdb-only" => self.rdb_only = value != b"0",
                 // Of newer replicas: nothing that we send depends on them.
-                b"rdb-filter-only" | b"set-rdb-client-id" | b"set-cluster-node-id" | b"getack" | b"ack" => {}
+                b"rdb-filter-only" | b"set-rdb-client-id" | b"set-cluster-node-id" | b"getack" | b"ack" | b"fack" => {}
                 _ => return Err(ReplconfError::Unknown(String::from_utf8_lossy(pair[0]).into_owned())),
             }
         }
@@ -340,12 +340,28 @@ impl Peer {
     }
 }
 
+/// What a replica acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Everything before is applied.
+    pub applied: Offset,
+    /// Everything before is durable there (FACK), if it says so.
+    pub synced: Option<Offset>,
+}
+
 /// The acknowledgement in a command that a replica sent, if it is one.
 #[must_use]
-pub fn acknowledgement(args: &[&[u8]]) -> Option<Offset> {
+pub fn acknowledgement(args: &[&[u8]]) -> Option<Acknowledgement> {
+    let offset = |word: &[u8]| parse_u64(word).map(Offset);
     match args {
-        [name, ack, offset, ..] if name.eq_ignore_ascii_case(b"replconf") && ack.eq_ignore_ascii_case(b"ack") => {
-            parse_u64(offset).map(Offset)
+        [name, ack, applied, rest @ ..]
+            if name.eq_ignore_ascii_case(b"replconf") && ack.eq_ignore_ascii_case(b"ack") =>
+        {
+            let synced = match rest {
+                [word, synced, ..] if word.eq_ignore_ascii_case(b"fack") => offset(synced),
+                _ => None,
+            };
+            offset(applied).map(|applied| Acknowledgement { applied, synced })
         }
         _ => None,
     }
@@ -470,8 +486,10 @@ mod tests {
 
     #[test]
     fn acknowledgements() {
-        assert_eq!(acknowledgement(&[b"REPLCONF", b"ack", b"17"]), Some(Offset(17)));
-        assert_eq!(acknowledgement(&[b"REPLCONF", b"ACK", b"17", b"FACK", b"3"]), Some(Offset(17)));
+        let ack = |synced| Some(Acknowledgement { applied: Offset(17), synced });
+        assert_eq!(acknowledgement(&[b"REPLCONF", b"ack", b"17"]), ack(None));
+        assert_eq!(acknowledgement(&[b"REPLCONF", b"ACK", b"17", b"FACK", b"3"]), ack(Some(Offset(3))));
+        assert_eq!(acknowledgement(&[b"REPLCONF", b"ACK", b"17", b"FACK"]), ack(None));
         for other in [&[&b"REPLCONF"[..], b"ACK"][..], &[b"REPLCONF", b"ACK", b"x"], &[b"PING"], &[]] {
             assert_eq!(acknowledgement(other), None);
         }

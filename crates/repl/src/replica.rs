@@ -49,6 +49,8 @@ pub struct Identity {
     pub position: Option<(ReplId, Offset)>,
     /// Silence after which the link is given up, in ms.
     pub timeout: Ms,
+    /// We were its master, and ask it to take the role: `PSYNC id offset FAILOVER`. Any error in answer to that is a refusal.
+    pub failover: bool,
 }
 
 /// What happened, in the order of the wire. Ranges count from the first byte of the input that was shown.
@@ -150,6 +152,8 @@ pub struct Replica {
     spoke: Ms,
     /// Everything before is applied.
     applied: Offset,
+    /// Everything before is durable.
+    synced: Offset,
     /// The master only knows SYNC: it does not want acknowledgements.
     old: bool,
     /// What the master refused on the way, for the log.
@@ -178,7 +182,17 @@ impl Replica {
         let mut out = Vec::new();
         push_command(&mut out, &[b"PING"]);
         let applied = identity.position.map_or(Offset(0), |(_, offset)| offset);
-        Replica { identity, state: State::Ping, out, heard: now, spoke: now, applied, old: false, refusals: Vec::new() }
+        Replica {
+            identity,
+            state: State::Ping,
+            out,
+            heard: now,
+            spoke: now,
+            applied,
+            synced: Offset(0),
+            old: false,
+            refusals: Vec::new(),
+        }
     }
 
     /// What is to be sent now.
@@ -190,6 +204,12 @@ impl Replica {
     #[must_use]
     pub fn state(&self) -> &'static str {
         self.state.name()
+    }
+
+    /// Whether the answer to our PSYNC is what we wait for.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.state == State::Psync
     }
 
     /// Whether the master only knows SYNC.
@@ -226,6 +246,11 @@ impl Replica {
         self.applied = offset;
     }
 
+    /// Everything before `offset` is durable; the next acknowledgement says so (FACK), which masters before Redis 7.2 pass over.
+    pub fn synced(&mut self, offset: Offset) {
+        self.synced = offset;
+    }
+
     /// Everything before this offset is applied.
     #[must_use]
     pub fn position(&self) -> Offset {
@@ -235,8 +260,8 @@ impl Replica {
     /// The master asked how far we are (REPLCONF GETACK).
     pub fn acknowledge(&mut self, now: Ms) {
         if self.state == State::Streaming && !self.old {
-            let offset = self.applied.to_string();
-            push_command(&mut self.out, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
+            let (applied, synced) = (self.applied.to_string(), self.synced.min(self.applied).to_string());
+            push_command(&mut self.out, &[b"REPLCONF", b"ACK", applied.as_bytes(), b"FACK", synced.as_bytes()]);
             self.spoke = now;
         }
     }
@@ -391,7 +416,8 @@ impl Replica {
                 match self.identity.position {
                     Some((id, offset)) => {
                         let next = (offset.0 + 1).to_string();
-                        self.send(State::Psync, &[b"PSYNC", id.as_bytes(), next.as_bytes()]);
+                        let words: [&[u8]; 4] = [b"PSYNC", id.as_bytes(), next.as_bytes(), b"FAILOVER"];
+                        self.send(State::Psync, &words[..if self.identity.failover { 4 } else { 3 }]);
                     }
                     None => self.send(State::Psync, &[b"PSYNC", b"?", b"-1"]),
                 }
@@ -456,6 +482,9 @@ impl Replica {
         }
         if !line.starts_with(b"-") {
             return Err(self.unexpected(line));
+        }
+        if self.identity.failover {
+            return Err(self.refused(line));
         }
         let later = ["LOADING", "NOMASTERLINK", "MASTERDOWN", "BUSY", "TRYAGAIN", "MISCONF"];
         if later.iter().any(|word| line[1..].starts_with(word.as_bytes())) {

@@ -105,7 +105,7 @@ fn a_full_sync_by_length_from_a_new_master() {
             "REPLCONF capa eof capa psync2",
             "REPLCONF version 9.0.0",
             "PSYNC ? -1",
-            "REPLCONF ACK 1000"
+            "REPLCONF ACK 1000 FACK 0"
         ]
     );
 }
@@ -127,7 +127,7 @@ fn a_full_sync_up_to_a_mark() {
     assert_eq!(seen.rdb, b"REDIS0009-0123456789abcdef01");
     assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
     assert_eq!(seen.events[1..], ["RdbBegins(None)".to_string(), "RdbEnds".into()]);
-    assert_eq!(words(&seen.sent).last().map(String::as_str), Some("REPLCONF ACK 5"));
+    assert_eq!(words(&seen.sent).last().map(String::as_str), Some("REPLCONF ACK 5 FACK 0"));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn going_on_with_and_without_a_new_name() {
         assert_eq!(seen.events, [name]);
         assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
         let sent = words(&seen.sent);
-        assert_eq!(sent[4..], [format!("PSYNC {} 100", id(b'a')), "REPLCONF ACK 99".to_string()]);
+        assert_eq!(sent[4..], [format!("PSYNC {} 100", id(b'a')), "REPLCONF ACK 99 FACK 0".to_string()]);
     }
 }
 
@@ -227,11 +227,11 @@ fn acknowledges_once_a_second_and_keeps_a_loading_link_alive() {
     replica.tick(999).unwrap();
     assert!(replica.take_output().is_empty());
     replica.tick(1000).unwrap();
-    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50"]);
+    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50 FACK 0"]);
     replica.tick(1500).unwrap();
     assert!(replica.take_output().is_empty());
     replica.acknowledge(1500);
-    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50"]);
+    assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50 FACK 0"]);
 
     let mut replica = Replica::new(self::identity(), 0);
     let full = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n$2\r\n"].concat();
@@ -268,5 +268,40 @@ fn garbage_never_panics() {
                 Err(_) => break,
             }
         }
+    }
+}
+
+#[test]
+fn what_is_durable_is_said_and_is_never_more_than_what_is_applied() {
+    let mut replica = Replica::new(Identity { position: Some((id(b'a'), Offset(99))), ..identity() }, 0);
+    replica.take_output();
+    for _ in 0..4 {
+        replica.receive(b"+OK\r\n", 0).unwrap();
+    }
+    replica.receive(b"+CONTINUE\r\n", 0).unwrap();
+    replica.take_output();
+    for (synced, said) in [(60, "60"), (200, "120")] {
+        replica.applied(Offset(120));
+        replica.synced(Offset(synced));
+        replica.acknowledge(0);
+        let sent = String::from_utf8(replica.take_output()).unwrap();
+        assert_eq!(words(&sent), [format!("REPLCONF ACK 120 FACK {said}")]);
+    }
+}
+
+#[test]
+fn a_failover_asks_for_the_role_and_takes_no_for_an_answer() {
+    let failover = Identity { position: Some((id(b'a'), Offset(99))), failover: true, ..identity() };
+    for answer in ["-ERR PSYNC FAILOVER replid must match my replid.\r\n", "-NOMASTERLINK no\r\n", "-LOADING\r\n"] {
+        let mut replica = Replica::new(failover.clone(), 0);
+        for _ in 0..4 {
+            assert!(!replica.asked());
+            replica.receive(b"+OK\r\n", 0).unwrap();
+        }
+        let sent = String::from_utf8(replica.take_output()).unwrap();
+        assert_eq!(words(&sent).last(), Some(&format!("PSYNC {} 100 FAILOVER", id(b'a'))));
+        assert!(replica.asked());
+        let refused = replica.receive(answer.as_bytes(), 0);
+        assert!(matches!(refused, Err(LinkError::Refused { step: "PSYNC", .. })), "{answer}: {refused:?}");
     }
 }

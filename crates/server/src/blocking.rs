@@ -87,12 +87,14 @@ pub enum Release {
 pub fn release(server: &Server, client: u64, why: Release) -> bool {
     let Some(waiting) = server.parked.take(&server.shared, client) else { return false };
     let mut reply = Reply::new(waiting.session.protocol);
-    // A client in WAIT is told how many replicas have what it wrote, however its wait ends.
-    let replicas = server.replication.waits.leave(server, client);
+    // A client in WAIT is told how far what it wrote has come, however its wait ends.
+    let have = server.replication.waits.leave(server, client);
     match (why, waiting.block.on_timeout) {
-        (Release::Timeout, _) if replicas.is_some() => reply.size(replicas.unwrap_or(0)),
-        (Release::Timeout, TimeoutReply::NullArray) => reply.null_array(),
-        (Release::Timeout, TimeoutReply::Null) => reply.null(),
+        (Release::Timeout, on_timeout) => match (have, on_timeout) {
+            (Some(have), _) => have.reply(&mut reply),
+            (None, TimeoutReply::NullArray) => reply.null_array(),
+            (None, TimeoutReply::Null) => reply.null(),
+        },
         (Release::Error, _) => reply.error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"),
         (Release::RoleChanged, _) => {
             reply

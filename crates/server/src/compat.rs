@@ -95,7 +95,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
         ],
         "they show what Redis's event loop and allocator measure; INFO commandstats, SLOWLOG and INFO memory have this server's figures",
     ),
-    ("Of later versions", &["client|no-touch", "client|setinfo", "waitaof"], "they came after Redis 7.0"),
+    ("Of later versions", &["client|no-touch", "client|setinfo"], "they came after Redis 7.0"),
 ];
 
 /// Order and titles of the sections: the name that COMMAND DOCS has, and the title.

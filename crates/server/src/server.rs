@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::blocking::{self, Parked};
 use crate::calls::CallStats;
-use crate::clients::{ClientInfo, Clients};
+use crate::clients::{Class, ClientInfo, Clients};
 use crate::clock;
 use crate::config::{Config, OutputLimit};
 use crate::logger;
@@ -44,6 +44,8 @@ pub struct Pause {
     pub until: AtomicI64,
     /// All commands, not only those that may write.
     pub all: AtomicBool,
+    /// FAILOVER holds writes up, whatever the time.
+    pub failover: AtomicBool,
 }
 
 /// The server.
@@ -99,6 +101,11 @@ impl Host for Server {
 
     fn script_is_over(&self) {
         self.look_again();
+    }
+
+    fn followed(&self, command: &'static Command, failed: bool) {
+        // A stream is executed in batches, whose time belongs to no single command.
+        self.calls.called(command, 0, failed);
     }
 }
 
@@ -175,7 +182,12 @@ impl Server {
     /// Closes a client's connection.
     pub fn kill(&self, client: &ClientInfo) {
         client.killed.store(true, Ordering::SeqCst);
-        self.tell(client, Message::Kill(client.id));
+        match client.class() {
+            // Their threads wait on the socket.
+            Class::Master => crate::repl::role::hang_up(self),
+            Class::Replica => self.replication.wake_peer(client.id),
+            Class::Normal | Class::PubSub => self.tell(client, Message::Kill(client.id)),
+        }
     }
 
     /// Lets every network thread look at its connections again.
@@ -212,6 +224,11 @@ impl Server {
         let gates = &self.shared.gates;
         gates.needs_auth.store(!config.bytes("requirepass").is_empty(), Ordering::Relaxed);
         crate::repl::refresh_gates(self);
+        let pinned = match config.size("repl-sync-log-limit") {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        self.store.set_log_limits(config.size("repl-backlog-size"), pinned);
         self.slowlog.limit.store(config.int("slowlog-log-slower-than"), Ordering::Relaxed);
         self.slowlog.most.store(config.size("slowlog-max-len") as usize, Ordering::Relaxed);
         self.slowlog.trim();
@@ -225,10 +242,11 @@ impl Server {
     #[must_use]
     pub fn pauses(&self, session: &Session, command: &Command) -> bool {
         let until = self.pause.until.load(Ordering::Relaxed);
-        if until == 0 || clock::unix_ms() >= until {
+        let by_client = until != 0 && clock::unix_ms() < until;
+        if !by_client && !self.pause.failover.load(Ordering::SeqCst) {
             return false;
         }
-        if self.pause.all.load(Ordering::Relaxed) {
+        if by_client && self.pause.all.load(Ordering::Relaxed) {
             return true;
         }
         let may_write = |command: &Command| command.flags.has(Flags::WRITE) || command.flags.has(Flags::MAY_REPLICATE);
@@ -242,7 +260,7 @@ impl Server {
     /// Whether a pause is on.
     #[must_use]
     pub fn paused(&self) -> bool {
-        self.pause.until.load(Ordering::Relaxed) > clock::unix_ms()
+        self.pause.failover.load(Ordering::SeqCst) || self.pause.until.load(Ordering::Relaxed) > clock::unix_ms()
     }
 
     /// Bytes that a client may send ahead.

@@ -151,8 +151,11 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     logger::start((!logfile.is_empty()).then(|| logfile.into()), &config.text("loglevel"));
     signals::abort_on_panic();
     let dir = config.text("dir");
-    std::env::set_current_dir(&dir).map_err(|why| StartError::Dir { path: dir, why })?;
-    log::info!("Ardb {VERSION} starts, pid {}", std::process::id());
+    let cannot = |why| StartError::Dir { path: dir.clone(), why };
+    std::env::set_current_dir(&dir).map_err(cannot)?;
+    // What is relative to it is found from here on by its full name, which CONFIG GET shows too.
+    config.note("dir", std::env::current_dir().map_err(cannot)?.into_os_string().into_encoded_bytes());
+    log::info!("Ardb {VERSION} starts, PID: {}", std::process::id());
     for warning in warnings {
         log::warn!("{warning}");
     }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use ardb_base::disk::Disk;
 use ardb_base::id::{Generation, Offset, ReplId, UnixMs};
@@ -175,6 +175,9 @@ impl Store {
         core.figures.last_checkpoint_offset.store(position.offset.0, Ordering::Relaxed);
         let background = options.background;
         let shared = Arc::new(Shared {
+            backlog_bytes: AtomicU64::new(options.backlog_bytes),
+            pinned_bytes: AtomicU64::new(u64::MAX),
+            overruled: AtomicUsize::new(0),
             core: Arc::new(core),
             log,
             history: RwLock::new(state.history),

@@ -3,7 +3,7 @@
 //! It is the only writer of all of them. Opening and recovery are in `recovery`, full syncs in `generation`, threads in `background`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -43,6 +43,12 @@ pub(crate) struct Shared {
     /// The newest epoch of the log that was ever used by this process.
     pub epochs: AtomicU64,
     pub last_sync: AtomicU64,
+    /// Bytes of log that stay for replicas that come back.
+    pub backlog_bytes: AtomicU64,
+    /// Bytes of log that pins hold at most.
+    pub pinned_bytes: AtomicU64,
+    /// Pins that the last trimming passed over.
+    pub overruled: AtomicUsize,
     pub last_log_failure: AtomicBool,
     pub recovery: Recovery,
     /// Directories of old generations, to be deleted when nobody reads them any more.
@@ -274,9 +280,25 @@ impl Store {
 
     /// Lets go of segments of the log that neither recovery nor the backlog needs.
     pub(crate) fn trim_log(&self) {
-        let log = &self.shared.log;
-        let backlog = Offset(log.end().0.saturating_sub(self.shared.options.backlog_bytes));
-        log.truncate_front(backlog.min(self.checkpoint_offset()));
+        let (log, shared) = (&self.shared.log, &self.shared);
+        let end = log.end().0;
+        let backlog = Offset(end.saturating_sub(shared.backlog_bytes.load(Ordering::Relaxed)));
+        let pins = Offset(end.saturating_sub(shared.pinned_bytes.load(Ordering::Relaxed)));
+        let left = log.truncate_front_past(backlog.min(self.checkpoint_offset()), pins);
+        let before = shared.overruled.swap(left.overruled, Ordering::Relaxed);
+        if left.overruled > before {
+            log::warn!(
+                "Full syncs hold more of the log than they may: {} of them will not find what they need, since it begins at {} now",
+                left.overruled,
+                left.start
+            );
+        }
+    }
+
+    /// How many bytes of the log stay for replicas that come back, and how many for pins at most; from the next checkpoint on.
+    pub fn set_log_limits(&self, backlog: u64, pinned: u64) {
+        self.shared.backlog_bytes.store(backlog, Ordering::Relaxed);
+        self.shared.pinned_bytes.store(pinned, Ordering::Relaxed);
     }
 
     /// The names of the history.

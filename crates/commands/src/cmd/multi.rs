@@ -77,6 +77,13 @@ fn refusal(commands: &[Queued], gates: &Gates) -> Option<CmdError> {
     if writes && on(&gates.read_only) {
         return Some(error::READ_ONLY);
     }
+    // What is for administrators (DEBUG SLEEP) can do without the lock.
+    let needs_lock = |flags: Flags| flags.has(Flags::WRITE) || (flags.needs_writer() && !flags.has(Flags::ADMIN));
+    if commands.iter().any(|queued| queued.command.flags.has(Flags::UNLOCKED))
+        && commands.iter().any(|queued| needs_lock(queued.command.flags))
+    {
+        return Some(CmdError::text("ERR a transaction that changes the role may not write"));
+    }
     let fresh = commands.iter().any(|queued| !queued.command.flags.has(Flags::STALE));
     (fresh && on(&gates.stale)).then_some(error::MASTER_DOWN)
 }

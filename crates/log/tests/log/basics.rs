@@ -177,6 +177,29 @@ fn pins_and_readers_hold_what_truncation_would_take() {
 }
 
 #[test]
+fn pins_hold_no_more_than_they_may() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, 1, 0).unwrap();
+    fill(&mut opened, 200);
+    let log = opened.log.clone();
+    let (third, end) = (Offset(log.end().0 / 3), log.end());
+    let low = log.pin(Offset(5)).unwrap();
+    let high = log.pin(end).unwrap();
+    let left = log.truncate_front_past(end, Offset(0));
+    assert_eq!((left.start, left.overruled), (Offset(0), 0), "without a limit the lowest pin counts");
+    let left = log.truncate_front_past(end, third);
+    assert!(left.start > Offset(5) && left.start <= third, "{left:?}");
+    assert_eq!(left.overruled, 1);
+    assert!(matches!(log.reader(low.offset()), Err(ReadError::OutOfRange { .. })));
+    drop(low);
+    let left = log.truncate_front_past(end, third);
+    assert_eq!(left.overruled, 0);
+    assert!(left.start > third, "the other pin is at the end");
+    assert!(log.truncate_front_past(third, end).start >= left.start);
+    drop(high);
+}
+
+#[test]
 fn a_new_history_replaces_the_old_one() {
     let disk = SimDisk::new();
     let mut opened = open(&disk, 1, 0).unwrap();

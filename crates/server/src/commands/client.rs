@@ -218,9 +218,10 @@ fn pause(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let pause = &server::of(ctx.host).pause;
     // A pause under way gets no shorter and no weaker.
     let until = clock::unix_ms().saturating_add(ms).max(pause.until.load(Ordering::Relaxed));
-    let before = server::of(ctx.host).paused() && pause.all.load(Ordering::Relaxed);
+    let before = pause.until.load(Ordering::Relaxed) > clock::unix_ms() && pause.all.load(Ordering::Relaxed);
     pause.all.store(all || before, Ordering::Relaxed);
     pause.until.store(until, Ordering::Relaxed);
+    crate::repl::refresh_gates(server::of(ctx.host));
     ctx.out.ok();
     Ok(Outcome::Done)
 }
@@ -228,6 +229,7 @@ fn pause(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn unpause(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
     let server: &Server = server::of(ctx.host);
     server.pause.until.store(0, Ordering::Relaxed);
+    crate::repl::refresh_gates(server);
     server.look_again();
     ctx.out.ok();
     Ok(Outcome::Done)

@@ -68,8 +68,11 @@ fn bulk_text(reply: &[u8]) -> &[u8] {
 
 fn object(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     allowed(ctx)?;
-    if keyspace::lookup(&ctx.rows, &ctx.at(args[2]))?.is_none() {
-        return Err(error::NO_SUCH_KEY);
+    // A key that has expired and waits for its DEL is there too.
+    let Some(row) = keyspace::lookup_raw(&ctx.rows, &ctx.at(args[2]))? else { return Err(error::NO_SUCH_KEY) };
+    if keyspace::is_due(&row, ctx.now) {
+        ctx.out.simple("Value expired and not yet deleted");
+        return Ok(Outcome::Done);
     }
     let encoding = reply_of(ctx, &[b"OBJECT", b"ENCODING", args[2]])?;
     let dump = reply_of(ctx, &[b"DUMP", args[2]])?;

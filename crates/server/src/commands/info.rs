@@ -129,15 +129,20 @@ fn memory_section(server: &Server, out: &mut String) {
     line!(out, "memory_engine_cache:{}", stats.engine.cache_bytes);
     line!(out, "memory_engine_tables:{}", stats.engine.table_bytes);
     line!(out, "mem_fragmentation_ratio:1.00");
+    // The log on disk is the backlog, and replicas are sent slices of it.
+    line!(out, "mem_replication_backlog:0");
+    line!(out, "mem_total_replication_buffers:0");
+    line!(out, "mem_clients_slaves:0");
     line!(out, "mem_allocator:system");
     line!(out, "active_defrag_running:0");
     line!(out, "lazyfree_pending_objects:{}", stats.garbage);
 }
 
 fn persistence_section(server: &Server, out: &mut String) {
-    let saving = server.saving.load(Ordering::Relaxed);
+    let saving = server.saving.load(Ordering::Relaxed) || server.replication.dumping.load(Ordering::Relaxed) > 0;
     line!(out, "loading:{}", u8::from(server.shared.gates.loading.load(Ordering::Relaxed)));
-    line!(out, "async_loading:0");
+    // A full sync is loaded beside the old data, which are served meanwhile.
+    line!(out, "async_loading:{}", u8::from(server.replication.receives_everything()));
     line!(out, "rdb_changes_since_last_save:{}", load(&server.stats.changes));
     line!(out, "rdb_bgsave_in_progress:{}", u8::from(saving));
     line!(out, "rdb_last_save_time:{}", server.last_save.load(Ordering::Relaxed));

@@ -220,6 +220,12 @@ const REPLICATION: &[Directive] = &[
         "Bytes of log kept for replicas that come back.",
     ),
     Directive::new(
+        "repl-sync-log-limit",
+        Kind::Memory(0, BYTES),
+        "17179869184",
+        "Bytes of log held at most for full syncs under way; one that needs more starts again. 0 is no limit.",
+    ),
+    Directive::new(
         "repl-diskless-sync",
         Kind::Bool,
         "yes",

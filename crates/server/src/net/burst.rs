@@ -98,6 +98,14 @@ impl Connection {
             }
     }
 
+    /// Whether its next request takes the writer lock itself.
+    fn shuns_writer(&self) -> bool {
+        match (&self.session, self.input.next().map(|request| &request.command)) {
+            (Some(session), Some(Ok(command))) => dispatch::shuns_writer(session, command),
+            _ => false,
+        }
+    }
+
     fn needs_writer(&self, server: &Server, view: &dyn Rows) -> bool {
         let Some(session) = &self.session else { return false };
         let mut needs = false;
@@ -258,7 +266,11 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
         let mut commands = 0;
         for Guest { connection, .. } in guests.iter_mut() {
             let mut before = Before { replies: connection.out.len(), commands: 0 };
-            while commands < COMMANDS && !connection.killed() && connection.runnable_now(server) {
+            while commands < COMMANDS
+                && !connection.killed()
+                && connection.runnable_now(server)
+                && !connection.shuns_writer()
+            {
                 let waiting = connection.step(server, Access::Write(&mut batch), now);
                 batch.next_command();
                 commands += 1;

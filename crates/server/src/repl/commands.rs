@@ -10,13 +10,14 @@ use ardb_repl::master;
 
 use super::feed::{self, Asked};
 use super::status::{Phase, Upstream};
-use super::{info, role, wait};
+use super::{failover, info, role, wait};
 use crate::server::of;
 
 const ADMIN: Flags = Flags::ADMIN.with(Flags::NOSCRIPT);
 /// They change the role, which takes the writer lock, so they must not hold it.
-const ROLE_CHANGE: Flags = ADMIN.with(Flags::STALE).with(Flags::NO_MULTI);
-const SYNCING: Flags = ADMIN.with(Flags::NO_MULTI);
+const ROLE_CHANGE: Flags = ADMIN.with(Flags::STALE).with(Flags::UNLOCKED);
+/// PSYNC with FAILOVER changes the role.
+const SYNCING: Flags = ADMIN.with(Flags::NO_MULTI).with(Flags::UNLOCKED);
 
 /// The rows of these commands.
 pub const COMMANDS: &[Command] = &[
@@ -55,8 +56,17 @@ pub const COMMANDS: &[Command] = &[
         wait_for_replicas,
     )
     .doc("3.0.0", "Waits until replicas have acknowledged what was written."),
+    Command::new(
+        "waitaof",
+        4,
+        Flags::NOSCRIPT.with(Flags::BLOCKING).with(Flags::EXCLUSIVE),
+        Keys::None,
+        Group::Generic,
+        wait_for_disks,
+    )
+    .doc("7.2.0", "Waits until what was written is durable, here and on replicas."),
     Command::new("failover", -1, ROLE_CHANGE, Keys::None, Group::Replication, failover)
-        .doc("6.2.0", "Hands the role of the master over. Not supported."),
+        .doc("6.2.0", "Hands the role of the master over to a replica."),
 ];
 
 fn refused(text: impl Into<String>) -> CmdError {
@@ -64,11 +74,10 @@ fn refused(text: impl Into<String>) -> CmdError {
 }
 
 fn replicaof(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    if ctx.rows.can_write() {
-        // A transaction holds the lock that a change of the role needs.
-        return Err(refused("ERR REPLICAOF is not allowed inside a transaction"));
-    }
     let server = of(ctx.host).handle();
+    if server.replication.failover.running() {
+        return Err(refused("ERR REPLICAOF not allowed while failing over."));
+    }
     let state = |error: ardb_store::StateError| refused(format!("ERR {error}"));
     if args[1].eq_ignore_ascii_case(b"no") && args[2].eq_ignore_ascii_case(b"one") {
         if role::promote(&server).map_err(state)? {
@@ -97,6 +106,9 @@ fn replicaof(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn hand_over(ctx: &Ctx<'_>, asked: Asked) -> CmdResult {
     let server = of(ctx.host).handle();
     let id = ctx.session.id;
+    if server.replication.failover.running() {
+        return Err(refused("NOMASTERLINK Can't SYNC while failing over"));
+    }
     let Some(info) = server.clients.get(id) else { return Err(refused("ERR no client asked for this")) };
     let profile = server.replication.profiles.lock().remove(&id).unwrap_or_default();
     log::info!(
@@ -113,11 +125,28 @@ fn sync(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
 }
 
 fn psync(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    if args.len() > 3 {
-        return Err(refused("ERR PSYNC with FAILOVER is not supported"));
+    let Some(offset) = parse_i64(args[2]) else {
+        log::warn!("Client {} asks for synchronization but with a wrong offset", ctx.session.id);
+        return Err(ardb_commands::error::NOT_INTEGER);
+    };
+    if args.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover")) {
+        take_role(&of(ctx.host).handle(), args[1])?;
     }
-    let offset = parse_i64(args[2]).ok_or(ardb_commands::error::NOT_INTEGER)?;
     hand_over(ctx, Asked::Psync(args[1].to_vec(), offset))
+}
+
+/// Our master asks us to take its place.
+fn take_role(server: &std::sync::Arc<crate::server::Server>, id: &[u8]) -> Result<(), CmdError> {
+    log::info!("Failover request received for replid {}.", String::from_utf8_lossy(id));
+    if !server.replication.is_replica() {
+        return Err(refused("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if !server.store.history().id.as_bytes().eq_ignore_ascii_case(id) {
+        return Err(refused("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    role::promote(server).map_err(|error| refused(format!("ERR {error}")))?;
+    log::info!("MASTER MODE enabled (failover request of our master)");
+    Ok(())
 }
 
 fn replconf(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
@@ -147,7 +176,30 @@ fn wait_for_replicas(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         ));
     }
     let wanted = parse_i64(args[1]).ok_or(ardb_commands::error::NOT_INTEGER)?;
-    let timeout = parse_i64(args[2]).ok_or_else(|| refused("ERR timeout is not an integer or out of range"))?;
+    wait_for(ctx, wait::Want::Replicas(u64::try_from(wanted).unwrap_or(0)), args[2])
+}
+
+/// WAITAOF numlocal numreplicas timeout
+fn wait_for_disks(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    let local = parse_i64(args[1]).ok_or(ardb_commands::error::NOT_INTEGER)?;
+    let local = match local {
+        0 => false,
+        1 => true,
+        _ => return Err(refused("ERR value is out of range, must be between 0 and 1")),
+    };
+    let replicas = parse_i64(args[2]).ok_or(ardb_commands::error::NOT_INTEGER)?;
+    let replicas = u64::try_from(replicas).map_err(|_| refused("ERR value is out of range, must be positive"))?;
+    if of(ctx.host).shared.gates.is_replica.load(Ordering::SeqCst) {
+        return Err(refused(
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.",
+        ));
+    }
+    wait_for(ctx, wait::Want::Durable { local, replicas }, args[3])
+}
+
+fn wait_for(ctx: &mut Ctx<'_>, want: wait::Want, timeout: &[u8]) -> CmdResult {
+    let server = of(ctx.host);
+    let timeout = parse_i64(timeout).ok_or_else(|| refused("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
         return Err(refused("ERR timeout is negative"));
     }
@@ -156,20 +208,61 @@ fn wait_for_replicas(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     };
     // What this batch has logged so far becomes visible with its commit; the log's end stands still under the lock.
     let target = server.store.log().end().advance(transaction.payload().len());
-    let have = wait::count(server, target);
-    let wanted = u64::try_from(wanted).unwrap_or(0);
-    if have >= wanted || ctx.session.deny_blocking || ctx.depth > 0 {
-        ctx.out.size(have);
+    let have = wait::have(server, want, target);
+    if wait::met(want, have) || ctx.session.deny_blocking || ctx.depth > 0 {
+        have.reply(ctx.out);
         return Ok(Outcome::Done);
     }
-    server.replication.waits.add(ctx.session.id, target, wanted);
-    if !server.replication.peers.lock().is_empty() && target > Offset(0) {
+    server.replication.waits.add(ctx.session.id, target, want);
+    // While writes are held up the stream rests too, and replicas acknowledge in their own time.
+    if !server.replication.peers.lock().is_empty() && target > Offset(0) && !server.paused() {
         transaction.payload().extend_from_slice(master::GETACK);
     }
     let until = (timeout > 0).then(|| ctx.now.saturating_add(timeout));
     Ok(Outcome::Block(Block { keys: Vec::new(), until, on_timeout: TimeoutReply::Null }))
 }
 
-fn failover(_ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
-    Err(refused("ERR FAILOVER is not supported: promote a replica with REPLICAOF NO ONE, then point the others at it"))
+/// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]
+fn failover(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    let server = of(ctx.host);
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    let mut request = failover::Request::default();
+    let mut rest = &args[1..];
+    if let [word] = rest
+        && is(word, "abort")
+    {
+        return match failover::abort(server, "by a client's FAILOVER ABORT") {
+            true => {
+                ctx.out.ok();
+                Ok(Outcome::Done)
+            }
+            false => Err(refused("ERR No failover in progress.")),
+        };
+    }
+    loop {
+        rest = match rest {
+            [] => break,
+            [word, ms, rest @ ..] if is(word, "timeout") && request.timeout.is_none() => {
+                let ms = parse_i64(ms).ok_or(ardb_commands::error::NOT_INTEGER)?;
+                let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0);
+                request.timeout = Some(ms.ok_or_else(|| refused("ERR FAILOVER timeout must be greater than 0"))?);
+                rest
+            }
+            [word, host, port, rest @ ..] if is(word, "to") && request.target.is_none() => {
+                let port = parse_i64(port).ok_or(ardb_commands::error::NOT_INTEGER)?;
+                // No replica has a name that is no text, or a port that is none.
+                let host = String::from_utf8_lossy(host).into_owned();
+                request.target = Some(Upstream { host, port: u16::try_from(port).unwrap_or(0) });
+                rest
+            }
+            [word, rest @ ..] if is(word, "force") && !request.force => {
+                request.force = true;
+                rest
+            }
+            _ => return Err(ardb_commands::error::SYNTAX),
+        };
+    }
+    failover::begin(server, request).map_err(|refusal| refused(refusal.to_string()))?;
+    ctx.out.ok();
+    Ok(Outcome::Done)
 }

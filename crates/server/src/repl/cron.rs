@@ -7,12 +7,14 @@ use std::time::Duration;
 use ardb_node::role;
 use ardb_repl::master::{self, State};
 
-use super::refresh_gates;
 use super::status::monotonic_ms;
+use super::{failover, refresh_gates};
 use crate::server::Server;
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_millis(100);
+/// How often while clients' writes wait for a failover.
+const HASTE: Duration = Duration::from_millis(5);
 
 /// Starts the thread; [`super::stop`] ends it.
 ///
@@ -28,8 +30,9 @@ pub fn start(server: &Arc<Server>) -> std::io::Result<()> {
 fn run(server: &Arc<Server>) {
     let mut pinged = monotonic_ms();
     while !server.replication.stopping.load(Ordering::SeqCst) {
-        std::thread::park_timeout(ROUND);
+        std::thread::park_timeout(if server.replication.failover.running() { HASTE } else { ROUND });
         refresh_gates(server);
+        failover::look(server);
         server.replication.waits.look(server);
         let period = server.config.int("repl-ping-replica-period").max(1) as u64 * 1000;
         if monotonic_ms() - pinged >= period {
@@ -41,6 +44,9 @@ fn run(server: &Arc<Server>) {
 
 /// Puts a PING into the stream, if there is anyone to hear it and the stream is ours.
 fn ping(server: &Server) {
+    if server.replication.failover.running() {
+        return;
+    }
     let hears = server.replication.peers.lock().values().any(|peer| peer.state() != State::WaitDump);
     if !hears {
         return;

@@ -41,6 +41,24 @@ impl Pace {
     }
 }
 
+/// An RDB for replicas that is being made, counted for INFO until this is dropped.
+pub struct Making<'a>(&'a Server);
+
+impl<'a> Making<'a> {
+    /// From now on.
+    #[must_use]
+    pub fn begin(server: &'a Server) -> Making<'a> {
+        server.replication.dumping.fetch_add(1, Ordering::SeqCst);
+        Making(server)
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.replication.dumping.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// How far a dump to a file is.
 #[derive(Clone)]
 pub enum Progress {
@@ -102,6 +120,7 @@ pub fn join(server: &Arc<Server>) -> io::Result<Arc<Dump>> {
 
 fn make(server: &Server, dump: &Arc<Dump>) -> Result<(), String> {
     let started = monotonic_ms();
+    let _making = Making::begin(server);
     let (mut snapshot, point) = dump::snapshot(server.node())?;
     *dump.pin.lock() = snapshot.take_pin();
     *dump.progress.lock() = Progress::Writing(point);

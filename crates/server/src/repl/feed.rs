@@ -19,7 +19,7 @@ use ardb_repl::master::{self, Ask, Peer, Profile, State};
 use ardb_repl::stream::{Splitter, StreamError};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::dump::{Dump, Pace, Progress, join};
+use super::dump::{Dump, Making, Pace, Progress, join};
 use super::status::{PeerView, monotonic_ms};
 use crate::clients::Class;
 use crate::net::handover::Detached;
@@ -137,6 +137,8 @@ fn serve(server: &Arc<Server>, detached: Detached, view: &Arc<PeerView>, asked: 
         Ok(prepared) => prepared,
         Err(error) => return error.into(),
     };
+    let known = view.waker.set(waker.clone()).is_ok();
+    debug_assert!(known, "a replica has one thread");
     let old = matches!(asked, Asked::Sync);
     view.old.store(old, Ordering::Relaxed);
     let mut feed = Feed {
@@ -255,6 +257,7 @@ impl Feed<'_> {
         self.write_all(&[b"$EOF:", &mark[..], b"\r\n"].concat())?;
         self.peer.dump_begins(monotonic_ms());
         self.show();
+        let making = Making::begin(self.server);
         let mut out = Out { feed: self, end: None };
         let (server, pace) = (out.feed.server, Pace::of(out.feed.server));
         let (info, view) = (out.feed.info.clone(), out.feed.view.clone());
@@ -266,6 +269,7 @@ impl Feed<'_> {
         };
         let written = dump::write(&snapshot, &point, &mut out, || pace.sleep(wanted));
         let end = out.end.take();
+        drop(making);
         drop(snapshot);
         let keys = match (written, end) {
             (_, Some(end)) => return Err(end),
@@ -387,6 +391,9 @@ impl Feed<'_> {
             }
         }
         let now = monotonic_ms();
+        if self.peer.takes_stream() {
+            self.view.lag.lock().mark(self.server.store.log().end(), now);
+        }
         let replication = &self.server.replication;
         if self.info.killed.load(Ordering::Relaxed) || self.view.dismissed.load(Ordering::SeqCst) {
             return Err(End::Dismissed);
@@ -426,11 +433,14 @@ impl Feed<'_> {
         let now = monotonic_ms();
         let mut heard = false;
         while let Some(units) = self.input.batch(usize::MAX) {
-            let peer = &mut self.peer;
+            let (peer, view) = (&mut self.peer, &self.view);
             // It has no way to fail: what is not understood is not for us.
             let _ = units.each(|args, _, _| {
-                if let Some(offset) = master::acknowledgement(args) {
-                    peer.acknowledge(offset, now);
+                if let Some(ack) = master::acknowledgement(args) {
+                    peer.acknowledge(ack.applied, now);
+                    if let Some(synced) = ack.synced {
+                        view.show_synced(synced);
+                    }
                     heard = true;
                 }
                 Ok::<(), ()>(())
@@ -440,6 +450,9 @@ impl Feed<'_> {
         }
         if heard {
             self.show();
+            if self.peer.takes_stream() && !self.peer.is_old() {
+                self.view.lag.lock().acknowledged(self.peer.acknowledged(), self.server.store.log().end(), now);
+            }
             self.server.replication.waits.look(self.server);
         }
         Ok(())

@@ -16,7 +16,7 @@ pub fn good_replicas(server: &Server) -> usize {
     let most = server.config.int("min-replicas-max-lag").max(0) as u64;
     let now = monotonic_ms();
     let good = |peer: &&std::sync::Arc<PeerView>| {
-        peer.state() == State::Online && !peer.old.load(Ordering::Relaxed) && peer.lag(now) <= most
+        peer.state() == State::Online && !peer.old.load(Ordering::Relaxed) && peer.silence(now) <= most
     };
     server.replication.peers.lock().values().filter(good).count()
 }
@@ -107,12 +107,23 @@ fn section(server: &Server, out: &mut String) {
                 "ip={host},port={port},state={},offset={},lag={}",
                 peer.state().word(),
                 peer.acknowledged(),
-                if peer.state() == State::Online { peer.lag(now) } else { 0 }
+                if peer.state() == State::Online { peer.silence(now) } else { 0 }
+            ),
+        );
+    }
+    for (i, peer) in peers.iter().enumerate() {
+        let lag = peer.lag.lock().figures();
+        line(
+            // Not "slave...": Sentinel takes such lines for replicas.
+            &format!("replica{i}_lag"),
+            &format_args!(
+                "samples={},bytes_p50={},bytes_p99={},ms_p50={},ms_p99={}",
+                lag.samples, lag.bytes_p50, lag.bytes_p99, lag.ms_p50, lag.ms_p99
             ),
         );
     }
     let history = server.store.history();
-    line("master_failover_state", &"no-failover");
+    line("master_failover_state", &replication.failover.word());
     line("master_replid", &history.id);
     line("master_replid2", &history.second);
     line("master_repl_offset", &end);

@@ -13,13 +13,13 @@ use ardb_node::apply::ApplyError;
 use ardb_node::inflow::{Inflow, InflowError, When};
 use ardb_node::role;
 use ardb_repl::backoff::Backoff;
-use ardb_repl::replica::{Event, Identity, Replica};
+use ardb_repl::replica::{Event, Identity, LinkError, Replica};
 use ardb_repl::stream::StreamError;
 use ardb_store::{GenerationError, StateError};
 
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
-use super::{intake, refresh_gates};
+use super::{failover, intake, refresh_gates};
 use crate::clock;
 use crate::net::mailbox;
 use crate::server::Server;
@@ -136,6 +136,7 @@ fn identity(server: &Server, forget: bool) -> Identity {
         password: text("masterauth"),
         position,
         timeout: timeout(server),
+        failover: server.replication.failover.handing(),
     }
 }
 
@@ -164,10 +165,25 @@ fn once(
         Some((id, offset)) => log::info!("Trying a partial resynchronization (request {id}:{}).", offset.0 + 1),
         None => log::info!("Partial resynchronization not possible (no cached master)"),
     }
+    let handing = identity.failover;
     let mut wire = Wire::new(stream, Replica::new(identity, monotonic_ms()), server, turn);
     wire.check()?;
     loop {
-        let (event, _) = wire.next_event()?;
+        let (event, _) = match wire.next_event() {
+            Err(WireError::Link(LinkError::Refused { step, reply })) if handing && wire.replica.asked() => {
+                // A link that broke after the first question may have left it a master: then nothing is to be taken back.
+                if reply.contains("can't be sent to a master") {
+                    failover::done(server);
+                } else {
+                    failover::abort(server, &format!("Failover target rejected psync request: {reply}"));
+                }
+                return Err(WireError::Link(LinkError::Refused { step, reply }).into());
+            }
+            event => event?,
+        };
+        if handing && matches!(event, Event::Continue(_) | Event::FullSync(_)) {
+            failover::done(server);
+        }
         for refusal in wire.replica.take_refusals() {
             log::info!("(Non critical) Master does not understand {refusal}");
         }

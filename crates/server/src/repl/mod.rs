@@ -3,6 +3,7 @@
 //!
 //! - [`role`] changes whom we follow: REPLICAOF, promotion, the start;
 //! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything;
+//! - [`failover`] hands the role of the master over;
 //! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] if it must, and then the log;
 //! - [`status`] is what all of them and INFO share, [`cron`] what happens by the clock, [`wait`] the clients in WAIT.
 //!
@@ -11,9 +12,11 @@
 pub mod commands;
 pub mod cron;
 pub mod dump;
+pub mod failover;
 mod feed;
 pub mod info;
 mod intake;
+mod lag;
 mod link;
 pub mod role;
 pub mod status;
@@ -39,6 +42,7 @@ pub fn refresh_gates(server: &Server) {
     let wanted = config.int("min-replicas-to-write");
     let lacking = !replica && wanted > 0 && config.int("min-replicas-max-lag") > 0;
     gates.too_few_replicas.store(lacking && (info::good_replicas(server) as i64) < wanted, Ordering::SeqCst);
+    gates.log_rests.store(server.paused(), Ordering::SeqCst);
     logger::set_replica(replica);
 }
 

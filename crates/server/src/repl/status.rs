@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use ardb_repl::master::{Profile, State};
 use parking_lot::Mutex;
 
 use super::dump::Dump;
+use super::failover::Failover;
+use super::lag::Lag;
 use super::wait::Waits;
 
 /// Milliseconds of a clock that does not go back.
@@ -105,9 +107,15 @@ pub struct PeerView {
     pub old: AtomicBool,
     /// The stream was cut off from it: let it go.
     pub dismissed: AtomicBool,
+    /// Wakes its thread.
+    pub waker: OnceLock<Arc<mio::Waker>>,
     state: AtomicU8,
     acknowledged: AtomicU64,
+    /// Everything before is durable there; all ones if it never said so.
+    synced: AtomicU64,
     heard: AtomicU64,
+    /// How far it is behind.
+    pub lag: Mutex<Lag>,
 }
 
 const STATES: [State; 4] = [State::WaitDump, State::SendDump, State::WaitAck, State::Online];
@@ -122,9 +130,12 @@ impl PeerView {
             profile,
             old: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
+            waker: OnceLock::new(),
             state: AtomicU8::new(0),
             acknowledged: AtomicU64::new(0),
+            synced: AtomicU64::new(u64::MAX),
             heard: AtomicU64::new(0),
+            lag: Mutex::default(),
         }
     }
 
@@ -140,9 +151,20 @@ impl PeerView {
         Offset(self.acknowledged.load(Ordering::SeqCst))
     }
 
+    /// What is durable there, if it says so.
+    #[must_use]
+    pub fn synced(&self) -> Option<Offset> {
+        Some(self.synced.load(Ordering::SeqCst)).filter(|synced| *synced != u64::MAX).map(Offset)
+    }
+
+    /// It says that everything before `offset` is durable there.
+    pub fn show_synced(&self, offset: Offset) {
+        self.synced.store(offset.0, Ordering::SeqCst);
+    }
+
     /// Seconds since it last acknowledged anything.
     #[must_use]
-    pub fn lag(&self, now: Ms) -> u64 {
+    pub fn silence(&self, now: Ms) -> u64 {
         now.saturating_sub(self.heard.load(Ordering::Relaxed)) / 1000
     }
 
@@ -172,10 +194,14 @@ pub struct Replication {
     pub peers: Mutex<BTreeMap<u64, Arc<PeerView>>>,
     /// What clients said of themselves that have not asked yet.
     pub profiles: Mutex<HashMap<u64, Profile>>,
+    /// FAILOVER.
+    pub failover: Failover,
     /// Clients in WAIT.
     pub waits: Waits,
     /// The dump to a file that is being made, if there is one.
     pub dump: Mutex<Weak<Dump>>,
+    /// RDBs for replicas that are being made.
+    pub dumping: AtomicUsize,
     /// Full syncs begun.
     pub sync_full: AtomicU64,
     /// Replicas that could go on.
@@ -201,6 +227,13 @@ impl Replication {
         self.link.lock().phase == Phase::Up
     }
 
+    /// Whether an RDB from the master is on its way.
+    #[must_use]
+    pub fn receives_everything(&self) -> bool {
+        let link = self.link.lock();
+        link.phase == Phase::Syncing && link.sync_heard > 0
+    }
+
     /// Whether a link that began in this turn is still the one.
     #[must_use]
     pub fn is_current(&self, turn: u64) -> bool {
@@ -218,6 +251,16 @@ impl Replication {
         for peer in self.peers() {
             log::info!("Disconnecting the replica {}: {why}", peer.address);
             peer.dismissed.store(true, Ordering::SeqCst);
+            self.wake_peer(peer.id);
+        }
+    }
+
+    /// Lets a replica's thread look at what it was told.
+    pub fn wake_peer(&self, id: u64) {
+        let waker = self.peers.lock().get(&id).and_then(|peer| peer.waker.get().cloned());
+        if let Some(waker) = waker {
+            // The only failure is a full counter, and then the thread is awake.
+            let _ = waker.wake();
         }
     }
 

@@ -177,6 +177,7 @@ impl<'s> Wire<'s> {
     /// The link must be given up.
     pub fn more(&mut self) -> Result<bool, WireError> {
         self.check()?;
+        self.replica.synced(self.server.store.log().synced());
         self.replica.tick(monotonic_ms())?;
         self.send()?;
         if self.at > 0 {
