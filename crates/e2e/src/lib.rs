@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod redis26;
 pub mod reply;
 pub mod scripted;
+pub mod sentinel;
 pub mod server;
 pub mod wait;
 pub mod wiretap;

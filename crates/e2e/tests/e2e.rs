@@ -15,8 +15,10 @@ mod e2e {
     pub mod links;
     pub mod matrix;
     pub mod newer;
+    pub mod operators;
     pub mod protocol;
     pub mod redis26;
     pub mod scripts;
+    pub mod sentinel;
     pub mod wire;
 }
