@@ -2,7 +2,8 @@
 //!
 //! Invariants: nothing is logged, nothing expires by the clock, nothing is refused for its origin; the time stands still during a frame, and is the
 //! same when the frame is replayed. A command that is unknown or fails means that these data are not those that the stream was
-//! made from: it is an error with a name, and never passed over.
+//! made from: it is an error with a name, and never passed over. (Libraries of functions
+//! are no data.)
 
 use ardb_base::id::{Offset, UnixMs};
 use ardb_base::number::parse_u64;
@@ -51,6 +52,8 @@ enum Special {
     Nothing,
     Select,
     Replconf,
+    /// Libraries of functions are no data, and a call of one is passed on as what it did.
+    Function,
 }
 
 fn special(name: &[u8]) -> Option<Special> {
@@ -63,6 +66,7 @@ fn special(name: &[u8]) -> Option<Special> {
         b"multi" | b"exec" | b"ping" => Some(Special::Nothing),
         b"select" => Some(Special::Select),
         b"replconf" => Some(Special::Replconf),
+        b"function" => Some(Special::Function),
         _ => None,
     }
 }
@@ -129,6 +133,11 @@ impl Applier {
             }
             Some(Special::Replconf) => {
                 self.asked |= args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+                return Ok(());
+            }
+            Some(Special::Function) => {
+                let word = String::from_utf8_lossy(args.get(1).copied().unwrap_or_default()).to_uppercase();
+                log::warn!("FUNCTION {word} at offset {at} of the stream is left out: functions are not supported");
                 return Ok(());
             }
             None => {}

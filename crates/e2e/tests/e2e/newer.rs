@@ -185,6 +185,15 @@ fn functions_are_left_out_with_a_line_in_the_log() {
     client.must("FCALL put 1 by-function 2").unwrap();
     wait_equal(&master, &replica, LIMIT).unwrap();
     assert_eq!(replica.client().unwrap().ask("GET by-function").unwrap().text(), "2");
+    // The same in the stream as in the RDB.
+    client.call(&["FUNCTION", "LOAD", "REPLACE", code]).unwrap();
+    client.must("FCALL put 1 by-function 3").unwrap();
+    client.must("FUNCTION DELETE mine").unwrap();
+    client.must("SET after functions").unwrap();
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    for word in ["FUNCTION LOAD", "FUNCTION DELETE"] {
+        assert_eq!(replica.log_count(&format!("{word} at offset")), 1, "{}", replica.log_tail());
+    }
 }
 
 #[test]
