@@ -96,5 +96,22 @@ fn one(pair: (Side, Side), name: &str, wanted: u64, rate: u64, seed: u64) -> Res
         digest.summary(),
         start.elapsed()
     );
-    if full == 1 { Ok(()) } else { Err(error(format!("{full} full syncs:\n{}", replica.log_tail()))) }
+    if full == 1 {
+        return Ok(());
+    }
+    // The second one, and what led to it, on both sides.
+    let telling = ["resync", "synchroniz", "SYNC", "lost"];
+    let lines = |log: String| -> Vec<String> {
+        log.lines().filter(|line| telling.iter().any(|word| line.contains(word))).map(str::to_string).collect()
+    };
+    for server in [&master, &replica] {
+        let lines = lines(server.log());
+        let fulls = |line: &&String| line.contains("Full resync from master") || line.contains("Full resync requested");
+        let second = lines.iter().enumerate().filter(|(_, line)| fulls(line)).nth(1).map_or(lines.len(), |(at, _)| at);
+        println!("{}, up to the second full sync:", server.name());
+        for line in &lines[second.saturating_sub(12)..lines.len().min(second + 2)] {
+            println!("    {line}");
+        }
+    }
+    Err(error(format!("{full} full syncs")))
 }

@@ -236,3 +236,22 @@ fn a_watched_key_that_changed_stops_the_transaction() {
     assert!(one.ask("SET a").unwrap().is_error());
     assert!(one.ask("EXEC").unwrap().text().starts_with("EXECABORT"));
 }
+
+/// The page that says which test shows what names only tests that there are.
+#[test]
+fn the_acceptance_page_names_tests_that_exist() {
+    let root = ardb_e2e::peers::workspace();
+    let page = std::fs::read_to_string(root.join("docs/acceptance.md")).unwrap();
+    let mut named = 0;
+    for name in page.split('`').skip(1).step_by(2).filter(|word| word.contains("::")) {
+        let (module, test) = name.split_once("::").unwrap();
+        if module == "module" {
+            continue;
+        }
+        let file = root.join(format!("crates/e2e/tests/e2e/{module}.rs"));
+        let source = std::fs::read_to_string(&file).unwrap_or_else(|failure| panic!("{}: {failure}", file.display()));
+        assert!(source.contains(&format!("#[test]\nfn {test}() {{")), "no test {name}");
+        named += 1;
+    }
+    assert!(named > 50, "{named}");
+}

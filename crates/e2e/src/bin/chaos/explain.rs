@@ -1,17 +1,30 @@
 //! Why each full resync was needed, from what the servers that gave it wrote into their logs.
 //!
-//! Histories form one line: each promotion adds a name, and the harness knows all of them in order. A full resync is explained
-//! if that line says that there was nothing to go on from; whatever else there is, is a fault of some server.
+//! Histories form a tree: each promotion makes a name that parts from another, and the harness knows all of them. A full resync is
+//! explained if the tree says that there was nothing to go on from, for a master that knows two names of its history, as Redis's
+//! protocol has it; whatever else there is, is a fault of some server.
 
 use std::collections::BTreeMap;
 
-/// The names of the one history, oldest first, and those that servers had before they joined it.
+/// The names of all histories, each with the one that it parted from.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// In the order of promotions.
-    pub line: Vec<String>,
-    /// Of servers that had not joined yet.
+    /// Each promotion makes one; it parts from what the promoted server called its history before. The first has no parent.
+    pub parents: BTreeMap<String, Option<String>>,
+    /// Of servers that have not joined yet.
     pub virgins: Vec<String>,
+}
+
+impl Names {
+    /// How many promotions lie between `id` and `ancestor`, if the one comes from the other.
+    fn steps(&self, id: &str, ancestor: &str) -> Option<usize> {
+        let (mut at, mut steps) = (id, 0);
+        while at != ancestor {
+            at = self.parents.get(at)?.as_deref()?;
+            steps += 1;
+        }
+        Some(steps)
+    }
 }
 
 /// What a replica asked for and why it was refused.
@@ -146,11 +159,16 @@ pub fn explain(names: &Names, full: &Full, replica: &str) -> Option<&'static str
         Some(Refusal::PastSecond { asked, bound }) => {
             (asked > bound).then_some("it has what the promoted server never had")
         }
-        Some(Refusal::Backlog { asked, held: Some((_, next)) }) => {
-            (asked > next).then_some("it is ahead of its new master")
+        Some(Refusal::Backlog { asked, held: Some((_, next)) }) if asked > next => {
+            Some("it is ahead of its new master")
         }
-        // The log does not say what is held; backlogs are larger than all that is written.
-        Some(Refusal::Backlog { held: None, .. }) => Some("it is ahead of its new master"),
+        // Backlogs are larger than all that is written.
+        Some(Refusal::Backlog { asked, held: Some((first, _)) }) => (asked < first
+            && full.line.contains("before it 0000"))
+        .then_some("its new master's log begins with a full resync of its own"),
+        Some(Refusal::Backlog { held: None, .. }) => {
+            Some("it is ahead of its new master, or that one's backlog is young")
+        }
         Some(Refusal::Id { asked, first, second }) => {
             if names.virgins.contains(asked) {
                 return Some("its first one");
@@ -158,14 +176,17 @@ pub fn explain(names: &Names, full: &Full, replica: &str) -> Option<&'static str
             if names.virgins.contains(first) {
                 return Some("its new master has not joined yet");
             }
-            let place = |id: &String| names.line.iter().position(|name| name == id);
-            match (place(asked)?, place(first)?) {
-                (asked, first) if asked + 1 < first => Some("it missed two promotions"),
-                (asked, first) if asked > first => Some("its new master has not heard of the promotion"),
-                (asked, first) if asked + 1 == first && nobody(second) => {
-                    Some("its new master was sent everything itself and knows one name")
+            if !names.parents.contains_key(asked) || !names.parents.contains_key(first) {
+                return None;
+            }
+            match (names.steps(first, asked), names.steps(asked, first)) {
+                (Some(1), _) => {
+                    nobody(second).then_some("its new master was sent everything itself and knows one name")
                 }
-                _ => None,
+                (Some(0), _) => None,
+                (Some(_), _) => Some("it missed two promotions"),
+                (_, Some(_)) => Some("its new master has not heard of the promotion"),
+                (None, None) => Some("its history parted from that of its new master"),
             }
         }
     }
@@ -174,4 +195,75 @@ pub fn explain(names: &Names, full: &Full, replica: &str) -> Option<&'static str
 /// Adds one to a count.
 pub fn count(counts: &mut BTreeMap<&'static str, usize>, what: &'static str) {
     *counts.entry(what).or_default() += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(letter: char) -> String {
+        letter.to_string().repeat(40)
+    }
+
+    /// a, from which b and c part; d parts from b.
+    fn names() -> Names {
+        let pairs = [('a', None), ('b', Some('a')), ('c', Some('a')), ('d', Some('b'))];
+        let parents = pairs.map(|(name, parent)| (id(name), parent.map(id))).into();
+        Names { parents, virgins: vec![id('e')] }
+    }
+
+    fn judge(refusal: &str, replica: &str) -> Option<&'static str> {
+        let log = format!("{refusal}\n1:M 22 Nov 2026 16:00:05.000 * Full resync requested by replica 127.0.0.1:77\n");
+        let given = read(&log);
+        assert_eq!((given.full.len(), given.full[0].port), (1, 77), "{log}");
+        explain(&names(), &given.full[0], replica)
+    }
+
+    fn redis(asked: char, first: char, second: char) -> Option<&'static str> {
+        let line = "1:M 22 Nov 2026 16:00:04.000 * Partial resynchronization not accepted: Replication ID mismatch";
+        let (asked, first, second) = (id(asked), id(first), id(second));
+        judge(&format!("{line} (Replica asked for '{asked}', my replication IDs are '{first}' and '{second}')"), "")
+    }
+
+    fn ours(why: &str, asked: char, first: char, second: char) -> Option<&'static str> {
+        let line = "1:M 22 Nov 2026 16:00:04.000 * Partial resynchronization not accepted for 127.0.0.1:77:";
+        judge(
+            &format!("{line} {why} (it asked for {}:50; ours is {}, before it {})", id(asked), id(first), id(second)),
+            "",
+        )
+    }
+
+    #[test]
+    fn what_has_a_reason_gets_it_and_what_has_none_does_not() {
+        assert_eq!(redis('a', 'd', 'b'), Some("it missed two promotions"));
+        assert_eq!(redis('b', 'd', '0'), Some("its new master was sent everything itself and knows one name"));
+        assert_eq!(redis('c', 'd', 'b'), Some("its history parted from that of its new master"));
+        assert_eq!(redis('e', 'd', 'b'), Some("its first one"));
+        assert_eq!(redis('d', 'b', 'a'), Some("its new master has not heard of the promotion"));
+        // It should have known the name before its own; and nobody knows f.
+        assert_eq!(redis('b', 'd', 'a'), None);
+        assert_eq!(redis('d', 'd', 'b'), None);
+        assert_eq!(redis('f', 'd', 'b'), None);
+        let other = "its history is another one";
+        assert_eq!(ours(other, 'a', 'd', 'b'), Some("it missed two promotions"));
+        assert_eq!(ours(other, 'b', 'd', 'a'), None);
+        assert_eq!(
+            ours("its history parted from ours at 40", 'b', 'd', 'b'),
+            Some("it has what the promoted server never had")
+        );
+        assert_eq!(ours("its history parted from ours at 60", 'b', 'd', 'b'), None);
+        assert_eq!(ours("the log holds 10 to 40", 'd', 'd', 'b'), Some("it is ahead of its new master"));
+        assert_eq!(ours("the log holds 10 to 60", 'd', 'd', 'b'), None);
+        assert_eq!(ours("the log holds 55 to 60", 'd', 'd', 'b'), None);
+        assert!(ours("the log holds 55 to 60", 'd', 'd', '0').is_some());
+    }
+
+    #[test]
+    fn asking_for_everything_has_a_reason_unless_it_had_everything() {
+        let finished = "9:S 22 Nov 2026 16:00:01.000 * MASTER <-> REPLICA sync: Finished with success\n";
+        let begun = "9:S 22 Nov 2026 16:00:02.000 * Full resync from master: x:1\n";
+        assert!(judge("", "").is_some());
+        assert!(judge("", &format!("{finished}{begun}")).is_some());
+        assert_eq!(judge("", finished), None);
+    }
 }

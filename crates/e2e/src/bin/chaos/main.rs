@@ -112,7 +112,7 @@ impl Chaos {
             }
         }
         populate(&mut nodes[0].server.client()?, seed, 5000)?;
-        names.line.push(names.virgins.remove(0));
+        names.parents.insert(names.virgins.remove(0), None);
         let mut chaos = Chaos {
             nodes,
             root: 0,
@@ -198,7 +198,7 @@ impl Chaos {
             let minute = start.elapsed().as_secs() / 60;
             if minute > told {
                 told = minute;
-                println!("{minute} min: {:?}, {} histories", self.done, self.names.line.len());
+                println!("{minute} min: {:?}, {} histories", self.done, self.names.parents.len());
             }
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Chaos {
     fn promote(&mut self, heir: usize) -> Result<()> {
         // One that has never joined would bring an empty history.
         let info = self.nodes[heir].server.client()?.info("replication")?;
-        if heir == self.root || !self.names.line.contains(&info["master_replid"]) {
+        if heir == self.root || !self.names.parents.contains_key(&info["master_replid"]) {
             return Ok(());
         }
         self.rest()?;
@@ -262,7 +262,7 @@ impl Chaos {
         }
         self.nodes[heir].server.client()?.must("SLAVEOF NO ONE")?;
         let info = self.nodes[heir].server.client()?.info("replication")?;
-        self.names.line.push(info["master_replid"].clone());
+        self.names.parents.insert(info["master_replid"].clone(), Some(info["master_replid2"].clone()));
         self.root = heir;
         self.plant()?;
         self.write();
@@ -327,7 +327,7 @@ impl Chaos {
             "{} commands, {cuts} links cut at a random byte, {:?}, {} histories",
             self.commands,
             self.done,
-            self.names.line.len()
+            self.names.parents.len()
         );
         println!("{full} full and {partial} partial resyncs: {reasons:?}");
         good
