@@ -1,7 +1,8 @@
 //! A proxy on a link, which cuts its connections at random bytes, holds them up, or refuses them.
 //!
 //! Each connection gets a budget of bytes from the server's side when it is made; while the proxy is told to cut, the connection ends
-//! exactly after so many of them, wherever that falls. What comes back from the client's side is passed on whole.
+//! exactly after so many of them, wherever that falls. What comes back from the client's side is passed on whole. The beginning of both sides is
+//! kept, for tests that look at the words on the wire.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -25,6 +26,19 @@ struct Shared {
     /// Budgets are less than two to this power.
     scale: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// Bytes that are kept of each side of a connection.
+const KEPT: usize = 64 << 10;
+
+/// The beginning of what went through one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// From the client's side.
+    pub asked: Vec<u8>,
+    /// From the server's side.
+    pub answered: Vec<u8>,
 }
 
 /// A proxy in front of one port. It ends with this.
@@ -53,6 +67,7 @@ impl Proxy {
             least: AtomicU64::new(1),
             scale: AtomicU64::new(16),
             open: Mutex::new(Vec::new()),
+            kept: Mutex::new(Vec::new()),
         });
         let of_thread = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, seed, &of_thread));
@@ -97,6 +112,12 @@ impl Proxy {
         self.shared.cuts.load(Ordering::SeqCst)
     }
 
+    /// The beginning of what went through each connection.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Kept> {
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many connections were made.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -137,20 +158,38 @@ fn accept(listener: &TcpListener, seed: u64, shared: &Arc<Shared>) {
             open.extend([one, other]);
         }
         let budget = shared.least.load(Ordering::SeqCst) + budget;
+        let link = {
+            let mut kept = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(Kept::default());
+            kept.len() - 1
+        };
         let of_thread = Arc::clone(shared);
-        std::thread::spawn(move || pass(server_half, client_half, budget, &of_thread));
+        std::thread::spawn(move || {
+            pass(server_half, client_half, budget, &of_thread, |bytes| keep(&of_thread, link, true, bytes));
+        });
         let of_thread = Arc::clone(shared);
-        std::thread::spawn(move || pass(client, server, u64::MAX, &of_thread));
+        std::thread::spawn(move || {
+            pass(client, server, u64::MAX, &of_thread, |bytes| keep(&of_thread, link, false, bytes));
+        });
+    }
+}
+
+fn keep(shared: &Shared, link: usize, answered: bool, bytes: &[u8]) {
+    let mut kept = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = kept.get_mut(link) {
+        let side = if answered { &mut kept.answered } else { &mut kept.asked };
+        side.extend_from_slice(&bytes[..bytes.len().min(KEPT - side.len())]);
     }
 }
 
 /// Passes bytes in one direction, up to `budget` of them while connections are cut.
-fn pass(mut from: TcpStream, mut to: TcpStream, budget: u64, shared: &Shared) {
+fn pass(mut from: TcpStream, mut to: TcpStream, budget: u64, shared: &Shared, keep: impl Fn(&[u8])) {
     let mut bytes = vec![0; 16 << 10];
     let mut passed = 0u64;
     while let Ok(count) = from.read(&mut bytes) {
         let cut = shared.cutting.load(Ordering::SeqCst) && passed + count as u64 >= budget;
         let most = if cut { budget.saturating_sub(passed) as usize } else { count };
+        keep(&bytes[..most.min(count)]);
         if count == 0 || to.write_all(&bytes[..most.min(count)]).is_err() {
             break;
         }

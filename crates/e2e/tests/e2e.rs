@@ -18,6 +18,7 @@ mod e2e {
     pub mod operators;
     pub mod protocol;
     pub mod redis26;
+    pub mod rows;
     pub mod scripts;
     pub mod sentinel;
     pub mod wire;

@@ -169,11 +169,24 @@ pub fn install(
     let (id, offset) = named.unwrap_or((fresh, Offset(0)));
     let databases = node.shared.settings.databases;
     let db = Some(stream_db.filter(|db| *db < databases).unwrap_or(0));
-    let point = SyncPoint { history: History::new(id), offset, db };
+    make_current(node, generation, SyncPoint { history: History::new(id), offset, db }, upstream)?;
+    Ok((id, offset))
+}
+
+/// Makes a whole generation current at a point of a master's history.
+///
+/// # Errors
+/// The old data are as they were.
+pub fn make_current(
+    node: Node<'_>,
+    generation: GenerationLoader,
+    point: SyncPoint,
+    upstream: &str,
+) -> Result<(), GenerationError> {
     node.store.install(generation, point, Some(upstream.as_bytes().to_vec()))?;
     // All keys have changed, for those who watch them.
-    for db in 0..databases {
+    for db in 0..node.shared.settings.databases {
         node.shared.db_modified(db, &mut |_| true);
     }
-    Ok((id, offset))
+    Ok(())
 }

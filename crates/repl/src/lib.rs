@@ -5,6 +5,7 @@
 //!
 //! - [`stream`] cuts a master's stream into whole commands and transactions, and counts its bytes exactly;
 //! - [`transfer`] finds the end of an RDB on the wire;
+//! - [`rows`] is the format in which one Ardb server sends another its data, for both sides;
 //! - [`replica`] is our side of a link to a master: handshake, full or partial resynchronization, acknowledgements, timeouts;
 //! - [`master`] is our side of a link to a replica: what to answer to SYNC and PSYNC, and what state the replica is in.
 //!
@@ -16,6 +17,7 @@
 pub mod backoff;
 pub mod master;
 pub mod replica;
+pub mod rows;
 pub mod stream;
 pub mod transfer;
 

@@ -5,19 +5,23 @@
 //!      │ PING
 //!      ▼                +PONG, or an error that asks for a password
 //!   Ping ──► Auth ──► Port ──► Address ──► Capabilities ──► Version      (each step is refused by some old master; we go on)
-//!                                                             │ PSYNC id offset+1 (or ? -1)
+//!                                                             │ PSYNC2 id offset+1 (or ? -1) format [transfer block]
 //!                                                             ▼
-//!                     ┌── any other error: too old ───────  Psync ── -LOADING, -NOMASTERLINK, -BUSY …: later ──► end
-//!                     │ SYNC                                  │  │
-//!                     ▼                                       │  └── +CONTINUE [id] ─────────────────────┐
-//!                 Announced  ◄── +FULLRESYNC id offset ───────┘                                          │
-//!                     │ $length or $EOF:mark                                                             │
-//!                     ▼                                                                                  ▼
-//!                 Receiving ── the RDB's last byte ──► Loading ── the caller has installed it ──►    Streaming
+//!               ┌── +ROWSYNC id offset transfer block ────  Psync2 ── +CONTINUE [id] ────────────────────┐
+//!               │                                             │ any other error: not an Ardb server      │
+//!               │                                             │ PSYNC id offset+1 (or ? -1)              │
+//!               │                                             ▼                                          │
+//!               │     ┌── any other error: too old ───────  Psync ── +CONTINUE [id] ─────────────────────┤
+//!               │     │ SYNC                                  │                                          │
+//!               │     ▼                                       │                                          │
+//!               │ Announced  ◄── +FULLRESYNC id offset ───────┘                                          │
+//!               │     │ $length or $EOF:mark                                                             │
+//!               ▼     ▼                                                                                  ▼
+//!             Rows  Receiving ── the last byte ──► Loading ── the caller has installed it ──►        Streaming
 //! ```
 //!
-//! Every state but Loading has a timeout: what the master sends, line ends included, sets it back. An error ends the link; the caller decides by its
-//! kind when to try again. Where an Ardb master's own protocol will be probed (before PSYNC), there is nothing yet.
+//! To Psync2 and Psync a master may also say -LOADING, -NOMASTERLINK, -BUSY and the like: later. Every state but Loading has a timeout: what the master
+//! sends, line ends included, sets it back. An error ends the link; the caller decides by its kind when to try again.
 
 use std::ops::Range;
 
@@ -25,6 +29,7 @@ use ardb_base::id::{Offset, ReplId};
 use memchr::memchr;
 
 use crate::Ms;
+use crate::rows::{FORMAT, SyncId};
 use crate::transfer::Transfer;
 
 /// Longest line of a handshake, in bytes.
@@ -33,6 +38,18 @@ const LONGEST_LINE: usize = 64 << 10;
 const PERIOD: Ms = 1000;
 /// What we say that we are: a Valkey 9 master sends hash fields that expire only to those that are as new.
 const ANNOUNCED_VERSION: &str = "9.0.0";
+
+/// Whether we ask for rows, as only an Ardb server sends them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// No: the rows that came last time could not be taken.
+    Refuse,
+    /// Yes.
+    #[default]
+    Ask,
+    /// Yes, and of this transfer we have all blocks before this one.
+    Resume(SyncId, u64),
+}
 
 /// What we tell a master of ourselves.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +64,8 @@ pub struct Identity {
     pub password: Option<Vec<u8>>,
     /// The history that we hold and its end, unless there is nothing to go on from.
     pub position: Option<(ReplId, Offset)>,
+    /// Whether to ask for rows.
+    pub rows: Rows,
     /// Silence after which the link is given up, in ms.
     pub timeout: Ms,
     /// We were its master, and ask it to take the role: `PSYNC id offset FAILOVER`. Any error in answer to that is a refusal.
@@ -60,6 +79,11 @@ pub enum Event {
     Continue(Option<ReplId>),
     /// The master sends everything. A master that only knows SYNC names neither history nor offset.
     FullSync(Option<(ReplId, Offset)>),
+    /// An Ardb master sends everything as rows: where they stand, the name of the transfer, and the block that comes first.
+    RowSync(ReplId, Offset, SyncId, u64),
+    /// Bytes of rows. The caller takes as many of them as it can use, and says so by showing the rest again; after the last of them it calls
+    /// [`Replica::rows_end`].
+    Rows(Range<usize>),
     /// The RDB begins; its length in bytes if that is known.
     RdbBegins(Option<u64>),
     /// Bytes of the RDB.
@@ -114,10 +138,12 @@ enum State {
     Address,
     Capabilities,
     Version,
+    Psync2,
     Psync,
-    /// The RDB has been promised; `sync` says that it was by SYNC.
+    /// The RDB has been promised.
     Announced,
     Receiving(Transfer),
+    Rows,
     Loading,
     Streaming,
 }
@@ -131,10 +157,12 @@ impl State {
             State::Address => "REPLCONF ip-address",
             State::Capabilities => "REPLCONF capa",
             State::Version => "REPLCONF version",
+            State::Psync2 => "PSYNC2",
             State::Psync => "PSYNC",
             State::Announced => "waiting for the RDB",
             State::Receiving(_) => "receiving the RDB",
-            State::Loading => "loading the RDB",
+            State::Rows => "receiving rows",
+            State::Loading => "loading",
             State::Streaming => "streaming",
         }
     }
@@ -224,10 +252,10 @@ impl Replica {
         self.state == State::Streaming
     }
 
-    /// Whether an RDB is coming, or being loaded.
+    /// Whether an RDB or rows are coming, or being loaded.
     #[must_use]
     pub fn syncing(&self) -> bool {
-        matches!(self.state, State::Announced | State::Receiving(_) | State::Loading)
+        matches!(self.state, State::Announced | State::Receiving(_) | State::Rows | State::Loading)
     }
 
     /// When the master last sent anything.
@@ -266,9 +294,15 @@ impl Replica {
         }
     }
 
-    /// The RDB is installed and the stream goes on at `offset`.
+    /// All rows have come. Nothing more is consumed until [`Replica::installed`].
+    pub fn rows_end(&mut self) {
+        debug_assert_eq!(self.state, State::Rows, "rows were being received");
+        self.state = State::Loading;
+    }
+
+    /// What came is installed and the stream goes on at `offset`.
     pub fn installed(&mut self, offset: Offset, now: Ms) {
-        debug_assert_eq!(self.state, State::Loading, "an RDB was being loaded");
+        debug_assert_eq!(self.state, State::Loading, "something was being loaded");
         self.state = State::Streaming;
         self.applied = offset;
         self.heard = now;
@@ -288,7 +322,7 @@ impl Replica {
         if now.saturating_sub(self.spoke) >= PERIOD {
             match self.state {
                 State::Streaming => self.acknowledge(now),
-                State::Receiving(_) | State::Loading => self.sign_of_life(now),
+                State::Receiving(_) | State::Rows | State::Loading => self.sign_of_life(now),
                 _ => {}
             }
         }
@@ -313,6 +347,10 @@ impl Replica {
             State::Streaming => {
                 let event = (!input.is_empty()).then_some(Event::Stream(0..input.len()));
                 Ok(Step { consumed: input.len(), event })
+            }
+            State::Rows => {
+                let event = (!input.is_empty()).then_some(Event::Rows(0..input.len()));
+                Ok(Step { consumed: 0, event })
             }
             State::Loading => Ok(Step { consumed: 0, event: None }),
             State::Receiving(transfer) => {
@@ -413,15 +451,14 @@ impl Replica {
             }
             State::Version => {
                 self.note_refusal(line);
-                match self.identity.position {
-                    Some((id, offset)) => {
-                        let next = (offset.0 + 1).to_string();
-                        let words: [&[u8]; 4] = [b"PSYNC", id.as_bytes(), next.as_bytes(), b"FAILOVER"];
-                        self.send(State::Psync, &words[..if self.identity.failover { 4 } else { 3 }]);
-                    }
-                    None => self.send(State::Psync, &[b"PSYNC", b"?", b"-1"]),
+                match self.identity.rows {
+                    // The role goes over by PSYNC, to whatever kind of server.
+                    _ if self.identity.failover => self.send_psync(),
+                    Rows::Refuse => self.send_psync(),
+                    Rows::Ask | Rows::Resume(..) => self.send_psync2(),
                 }
             }
+            State::Psync2 => return self.psync2_answer(line, now),
             State::Psync => return self.psync_answer(line, now),
             State::Announced => {
                 if failed {
@@ -434,7 +471,7 @@ impl Replica {
                 return Ok(Some(Event::RdbBegins(length)));
             }
             // They are no lines.
-            State::Receiving(_) | State::Loading | State::Streaming => return Err(self.unexpected(line)),
+            State::Receiving(_) | State::Rows | State::Loading | State::Streaming => return Err(self.unexpected(line)),
         }
         Ok(None)
     }
@@ -455,17 +492,38 @@ impl Replica {
         self.send(State::Capabilities, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
     }
 
-    fn psync_answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
-        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-        let first = words.next().unwrap_or_default();
-        if first == b"+FULLRESYNC" {
-            let id = words.next().and_then(ReplId::parse);
-            let offset = words.next().and_then(ardb_base::number::parse_u64);
-            let (Some(id), Some(offset)) = (id, offset) else { return Err(self.unexpected(line)) };
-            self.state = State::Announced;
-            return Ok(Some(Event::FullSync(Some((id, Offset(offset))))));
+    /// The history that we name to the master and the byte that we want next.
+    fn wanted(&self) -> (Vec<u8>, String) {
+        match self.identity.position {
+            Some((id, offset)) => (id.as_bytes().to_vec(), (offset.0 + 1).to_string()),
+            None => (b"?".to_vec(), "-1".to_owned()),
         }
-        if first == b"+CONTINUE" {
+    }
+
+    fn send_psync(&mut self) {
+        let (id, next) = self.wanted();
+        let words: [&[u8]; 4] = [b"PSYNC", &id, next.as_bytes(), b"FAILOVER"];
+        let failover = self.identity.failover && self.identity.position.is_some();
+        self.send(State::Psync, &words[..if failover { 4 } else { 3 }]);
+    }
+
+    fn send_psync2(&mut self) {
+        let (id, next) = self.wanted();
+        let format = FORMAT.to_string();
+        match self.identity.rows {
+            Rows::Resume(sync, block) => {
+                let (sync, block) = (sync.to_string(), block.to_string());
+                let args = [b"PSYNC2", &id[..], next.as_bytes(), format.as_bytes(), sync.as_bytes(), block.as_bytes()];
+                self.send(State::Psync2, &args);
+            }
+            _ => self.send(State::Psync2, &[b"PSYNC2", &id, next.as_bytes(), format.as_bytes()]),
+        }
+    }
+
+    /// What PSYNC2 and PSYNC may both be answered; `None` if the line is something else.
+    fn common_answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
+        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        if words.next() == Some(b"+CONTINUE") {
             if self.identity.position.is_none() {
                 return Err(self.unexpected(line));
             }
@@ -480,15 +538,57 @@ impl Replica {
             self.acknowledge(now);
             return Ok(Some(Event::Continue(id)));
         }
-        if !line.starts_with(b"-") {
-            return Err(self.unexpected(line));
-        }
+        let Some(error) = line.strip_prefix(b"-") else { return Ok(None) };
         if self.identity.failover {
             return Err(self.refused(line));
         }
         let later = ["LOADING", "NOMASTERLINK", "MASTERDOWN", "BUSY", "TRYAGAIN", "MISCONF"];
-        if later.iter().any(|word| line[1..].starts_with(word.as_bytes())) {
+        if later.iter().any(|word| error.starts_with(word.as_bytes())) {
             return Err(LinkError::Later(shown(line)));
+        }
+        Ok(None)
+    }
+
+    fn psync2_answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
+        if let Some(event) = self.common_answer(line, now)? {
+            return Ok(Some(event));
+        }
+        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        if words.next() == Some(b"+ROWSYNC") {
+            let id = words.next().and_then(ReplId::parse);
+            let offset = words.next().and_then(ardb_base::number::parse_u64);
+            let sync = words.next().and_then(SyncId::parse);
+            let block = words.next().and_then(ardb_base::number::parse_u64);
+            let (Some(id), Some(offset), Some(sync), Some(block)) = (id, offset, sync, block) else {
+                return Err(self.unexpected(line));
+            };
+            self.state = State::Rows;
+            self.spoke = now;
+            return Ok(Some(Event::RowSync(id, Offset(offset), sync, block)));
+        }
+        if !line.starts_with(b"-") {
+            return Err(self.unexpected(line));
+        }
+        // No Ardb server, or one that does not know our rows.
+        self.note_refusal(line);
+        self.send_psync();
+        Ok(None)
+    }
+
+    fn psync_answer(&mut self, line: &[u8], now: Ms) -> Result<Option<Event>, LinkError> {
+        if let Some(event) = self.common_answer(line, now)? {
+            return Ok(Some(event));
+        }
+        let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        if words.next() == Some(b"+FULLRESYNC") {
+            let id = words.next().and_then(ReplId::parse);
+            let offset = words.next().and_then(ardb_base::number::parse_u64);
+            let (Some(id), Some(offset)) = (id, offset) else { return Err(self.unexpected(line)) };
+            self.state = State::Announced;
+            return Ok(Some(Event::FullSync(Some((id, Offset(offset))))));
+        }
+        if !line.starts_with(b"-") {
+            return Err(self.unexpected(line));
         }
         if line.starts_with(b"-NOAUTH") || line.starts_with(b"-NOPERM") {
             return Err(self.refused(line));

@@ -12,11 +12,16 @@ fn identity() -> Identity {
     Identity { port: 7000, timeout: 60_000, ..Identity::default() }
 }
 
+/// A master that is no Ardb server, up to its answer to PSYNC.
+const NO_ROWS: &[u8] = b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n-ERR unknown command 'PSYNC2'\r\n";
+
 /// What came of a script.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     events: Vec<String>,
     rdb: Vec<u8>,
+    /// Four bytes stand for all rows.
+    rows: Vec<u8>,
     stream: Vec<u8>,
     sent: String,
 }
@@ -34,6 +39,14 @@ fn run(identity: Identity, wire: &[u8], cuts: &[usize], offset: u64) -> Result<S
             let Step { consumed, event } = replica.receive(&held, 1)?;
             match event.clone() {
                 Some(Event::Rdb(range)) => seen.rdb.extend_from_slice(&held[range]),
+                Some(Event::Rows(range)) => {
+                    let taken = (4 - seen.rows.len()).min(range.len());
+                    seen.rows.extend(held.drain(..taken));
+                    if seen.rows.len() == 4 {
+                        replica.rows_end();
+                        replica.installed(Offset(offset), 1);
+                    }
+                }
                 Some(Event::Stream(range)) => seen.stream.extend_from_slice(&held[range]),
                 Some(event) => seen.events.push(format!("{event:?}")),
                 None => {}
@@ -85,7 +98,8 @@ fn words(sent: &str) -> Vec<String> {
 #[test]
 fn a_full_sync_by_length_from_a_new_master() {
     let wire = [
-        b"+PONG\r\n+OK\r\n+OK\r\n-ERR Unrecognized REPLCONF option: version\r\n\n\n+FULLRESYNC ".as_slice(),
+        b"+PONG\r\n+OK\r\n+OK\r\n-ERR Unrecognized REPLCONF option: version\r\n-ERR unknown command 'PSYNC2'\r\n\n\n+FULLRESYNC "
+            .as_slice(),
         &[b'a'; 40],
         b" 1000\r\n\n\n$9\r\nREDIS0006*1\r\n$4\r\nPING\r\n",
     ]
@@ -104,6 +118,7 @@ fn a_full_sync_by_length_from_a_new_master() {
             "REPLCONF listening-port 7000",
             "REPLCONF capa eof capa psync2",
             "REPLCONF version 9.0.0",
+            "PSYNC2 ? -1 1",
             "PSYNC ? -1",
             "REPLCONF ACK 1000 FACK 0"
         ]
@@ -114,7 +129,8 @@ fn a_full_sync_by_length_from_a_new_master() {
 fn a_full_sync_up_to_a_mark() {
     let mark = *b"0123456789abcdef0123456789abcdef01234567";
     let wire = [
-        b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(),
+        NO_ROWS,
+        b"+FULLRESYNC ",
         &[b'a'; 40],
         b" 5\r\n$EOF:",
         &mark,
@@ -134,22 +150,62 @@ fn a_full_sync_up_to_a_mark() {
 fn going_on_with_and_without_a_new_name() {
     let mut identity = identity();
     identity.position = Some((id(b'a'), Offset(99)));
-    for (answer, name) in [
-        (b"+CONTINUE\r\n".to_vec(), "Continue(None)".to_string()),
-        ([b"+CONTINUE ".as_slice(), &[b'b'; 40], b"\r\n"].concat(), format!("Continue(Some({}))", id(b'b'))),
-    ] {
-        let wire = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n".as_slice(), &answer, b"*1\r\n$4\r\nPING\r\n"].concat();
-        let seen = everywhere(&identity, &wire, 0).unwrap();
-        assert_eq!(seen.events, [name]);
-        assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
-        let sent = words(&seen.sent);
-        assert_eq!(sent[4..], [format!("PSYNC {} 100", id(b'a')), "REPLCONF ACK 99 FACK 0".to_string()]);
+    let ardb = b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n".as_slice();
+    for start in [NO_ROWS, ardb] {
+        for (answer, name) in [
+            (b"+CONTINUE\r\n".to_vec(), "Continue(None)".to_string()),
+            ([b"+CONTINUE ".as_slice(), &[b'b'; 40], b"\r\n"].concat(), format!("Continue(Some({}))", id(b'b'))),
+        ] {
+            let wire = [start, &answer, b"*1\r\n$4\r\nPING\r\n"].concat();
+            let seen = everywhere(&identity, &wire, 0).unwrap();
+            assert_eq!(seen.events, [name]);
+            assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
+            let sent = words(&seen.sent);
+            let mut expected = vec![format!("PSYNC2 {} 100 1", id(b'a')), "REPLCONF ACK 99 FACK 0".to_string()];
+            if start == NO_ROWS {
+                expected.insert(1, format!("PSYNC {} 100", id(b'a')));
+            }
+            assert_eq!(sent[4..], expected);
+        }
     }
 }
 
 #[test]
+fn rows_from_an_ardb_master() {
+    let wire = [
+        b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n\n\n+ROWSYNC ".as_slice(),
+        &[b'a'; 40],
+        b" 1000 ",
+        &[b'c'; 40],
+        b" 0\r\nROWSPING\r\n",
+    ]
+    .concat();
+    let seen = everywhere(&identity(), &wire, 1000).unwrap();
+    assert_eq!((&seen.rows[..], &seen.stream[..]), (&b"ROWS"[..], &b"PING\r\n"[..]));
+    let sync = SyncId(id(b'c'));
+    assert_eq!(seen.events, [format!("{:?}", Event::RowSync(id(b'a'), Offset(1000), sync, 0))]);
+    assert_eq!(words(&seen.sent)[4..], ["PSYNC2 ? -1 1", "REPLCONF ACK 1000 FACK 0"]);
+
+    let mut again = identity();
+    again.rows = Rows::Resume(sync, 77);
+    again.position = Some((id(b'b'), Offset(9)));
+    let seen = everywhere(&again, &wire, 1000).unwrap();
+    assert_eq!(words(&seen.sent)[4], format!("PSYNC2 {} 10 1 {} 77", id(b'b'), id(b'c')));
+
+    let mut refuses = identity();
+    refuses.rows = Rows::Refuse;
+    let wire = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n"].concat();
+    assert_eq!(words(&everywhere(&refuses, &wire, 0).unwrap().sent)[4..], ["PSYNC ? -1"]);
+
+    // A format that the master does not know is a refusal as any other.
+    let refusal = b"-ERR rows of format 1 are not sent here\r\n";
+    let wire = [&wire[..22], refusal, b"+FULLRESYNC ", &[b'a'; 40], b" 0\r\n"].concat();
+    assert_eq!(words(&everywhere(&identity(), &wire, 0).unwrap().sent)[4..], ["PSYNC2 ? -1 1", "PSYNC ? -1"]);
+}
+
+#[test]
 fn a_master_that_only_knows_sync() {
-    let wire = b"+PONG\r\n+OK\r\n-ERR Unrecognized REPLCONF option: capa\r\n-ERR Unrecognized\r\n-ERR unknown command 'PSYNC'\r\n\n\n$4\r\nRDB!PING\r\n";
+    let wire = b"+PONG\r\n+OK\r\n-ERR Unrecognized REPLCONF option: capa\r\n-ERR Unrecognized\r\n-ERR unknown command 'PSYNC2'\r\n-ERR unknown command 'PSYNC'\r\n\n\n$4\r\nRDB!PING\r\n";
     let mut identity = identity();
     identity.position = Some((id(b'a'), Offset(99)));
     let seen = everywhere(&identity, wire, 0).unwrap();
@@ -162,7 +218,7 @@ fn a_master_that_only_knows_sync() {
 fn passwords() {
     let mut identity = identity();
     identity.password = Some(b"secret".to_vec());
-    let rest = [b"+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n"].concat();
+    let rest = [b"+OK\r\n+OK\r\n+OK\r\n-ERR no\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n"].concat();
     for ping in ["+PONG", "-NOAUTH Authentication required.", "-ERR operation not permitted"] {
         let wire = [ping.as_bytes(), b"\r\n+OK\r\n", &rest].concat();
         let seen = everywhere(&identity, &wire, 0).unwrap();
@@ -183,21 +239,27 @@ fn passwords() {
 fn who_cannot_serve_now_is_asked_later() {
     let start = b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n".as_slice();
     for answer in ["-LOADING x", "-NOMASTERLINK Can't SYNC while not connected", "-BUSY x", "-MASTERDOWN x"] {
-        let wire = [start, answer.as_bytes(), b"\r\n"].concat();
-        assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Later(_))), "{answer}");
+        for start in [start, NO_ROWS] {
+            let wire = [start, answer.as_bytes(), b"\r\n"].concat();
+            assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Later(_))), "{answer}");
+        }
     }
     assert!(matches!(run(identity(), b"-LOADING x\r\n", &[], 0), Err(LinkError::Later(_))));
     for answer in ["+FULLRESYNC short 1", "+FULLRESYNC", "+OK", "+CONTINUE", ":1", "$5"] {
+        let wire = [NO_ROWS, answer.as_bytes(), b"\r\n"].concat();
+        assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Unexpected { .. })), "{answer}");
+    }
+    for answer in ["+FULLRESYNC", "+OK", "+CONTINUE", ":1", "+ROWSYNC", "+ROWSYNC a 1 b 0", "+ROWSYNC a 1"] {
         let wire = [start, answer.as_bytes(), b"\r\n"].concat();
         assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Unexpected { .. })), "{answer}");
     }
-    let wire = [start, b"+FULLRESYNC ", &[b'a'; 40], b" 1\r\n-ERR the dump failed\r\n"].concat();
+    let wire = [NO_ROWS, b"+FULLRESYNC ", &[b'a'; 40], b" 1\r\n-ERR the dump failed\r\n"].concat();
     assert!(matches!(run(identity(), &wire, &[], 0), Err(LinkError::Later(_))));
 }
 
 #[test]
 fn silence_ends_every_state_but_loading() {
-    let full = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n$1\r\nX"].concat();
+    let full = [NO_ROWS, b"+FULLRESYNC ", &[b'a'; 40], b" 0\r\n$1\r\nX"].concat();
     for length in 0..=full.len() {
         let mut replica = Replica::new(identity(), 0);
         let mut held = full[..length].to_vec();
@@ -234,7 +296,7 @@ fn acknowledges_once_a_second_and_keeps_a_loading_link_alive() {
     assert_eq!(words(&String::from_utf8(replica.take_output()).unwrap()), ["REPLCONF ACK 50 FACK 0"]);
 
     let mut replica = Replica::new(self::identity(), 0);
-    let full = [b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+FULLRESYNC ".as_slice(), &[b'a'; 40], b" 0\r\n$2\r\n"].concat();
+    let full = [NO_ROWS, b"+FULLRESYNC ", &[b'a'; 40], b" 0\r\n$2\r\n"].concat();
     let mut rest = &full[..];
     while !rest.is_empty() {
         rest = &rest[replica.receive(rest, 0).unwrap().consumed..];
@@ -251,9 +313,16 @@ fn garbage_never_panics() {
         let mut replica = Replica::new(identity(), 0);
         let mut held = Vec::new();
         for _ in 0..20 {
-            let line: &[u8] =
-                [&b"+PONG\r\n"[..], b"+OK\r\n", b"-ERR x\r\n", b"$3\r\n", b"\n", b"$EOF:", b"+FULLRESYNC "]
-                    [random.below(7) as usize];
+            let line: &[u8] = [
+                &b"+PONG\r\n"[..],
+                b"+OK\r\n",
+                b"-ERR x\r\n",
+                b"$3\r\n",
+                b"\n",
+                b"$EOF:",
+                b"+FULLRESYNC ",
+                b"+ROWSYNC ",
+            ][random.below(8) as usize];
             held.extend_from_slice(line);
             if random.one_in(3) {
                 held.extend_from_slice(&[b'a'; 40]);
@@ -261,7 +330,10 @@ fn garbage_never_panics() {
             match replica.receive(&held, 0) {
                 Ok(step) => {
                     held.drain(..step.consumed);
-                    if step.event == Some(Event::RdbEnds) {
+                    if matches!(step.event, Some(Event::Rows(_))) {
+                        replica.rows_end();
+                    }
+                    if matches!(step.event, Some(Event::RdbEnds | Event::Rows(_))) {
                         replica.installed(Offset(0), 0);
                     }
                 }

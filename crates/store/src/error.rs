@@ -149,7 +149,7 @@ pub enum GenerationError {
     Log(#[from] ardb_log::ResetError),
     /// Raw rows or a catalog are not what another server can have sent.
     #[error("cannot build a new generation: {0}")]
-    Raw(&'static str),
+    Raw(String),
     /// The state could not be written.
     #[error(transparent)]
     State(#[from] StateError),

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ardb_base::id::{Generation, Offset, ReplId};
-use ardb_engine::{EngineStats, RowKey, RowsMut, Space};
+use ardb_engine::{EngineStats, RowsMut};
 
 use crate::catalog::{Catalog, Counts};
 use crate::checkpoint::Checkpointer;
-use crate::core::{Core, FIRST_SEQ};
+use crate::core::Core;
 use crate::error::GenerationError;
 use crate::janitor::Janitor;
 use crate::options::{History, StoreOptions};
-use crate::place::GROUP_LIMIT;
 use crate::position::Position;
 use crate::recovery::{MetaRows, generation_dir, open_engine};
 use crate::state::State;
@@ -30,7 +29,7 @@ pub struct GenerationLoader {
     core: Option<Arc<Core>>,
     generation: Generation,
     dir: PathBuf,
-    options: StoreOptions,
+    pub(crate) options: StoreOptions,
     /// Whether the directory belongs to the store now, or must be left for the next opening to judge.
     keep: AtomicBool,
 }
@@ -47,7 +46,7 @@ pub struct SyncPoint {
 }
 
 impl GenerationLoader {
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         match &self.core {
             Some(core) => core,
             None => unreachable!("only dropping takes it out"),
@@ -80,48 +79,6 @@ impl GenerationLoader {
         drop(txn);
         self.relieve()?;
         Ok(result)
-    }
-
-    /// For a load of raw rows: takes over the other store's catalog (keyspaces, counts, next number), before the first row.
-    pub fn set_catalog(&self, bytes: &[u8]) -> Result<(), GenerationError> {
-        let core = self.core();
-        let mut catalog = Catalog::decode(bytes).ok_or(GenerationError::Raw("the catalog is damaged"))?;
-        if catalog.next_id >= GROUP_LIMIT {
-            return Err(GenerationError::Raw("the catalog's numbers are too great"));
-        }
-        catalog.grow(self.options.databases);
-        let mut txn = self.write();
-        let writer = txn.writer();
-        if writer.seq > FIRST_SEQ + 1 || !writer.undo.is_empty() {
-            return Err(GenerationError::Raw("the catalog comes after rows"));
-        }
-        let seq = writer.seq;
-        let old = core.publication.change(|view| {
-            view.active = Arc::new(Table::new(catalog.next_id));
-            view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
-            view.counts = Arc::new(Counts::new(&catalog, seq));
-            view.from_seq = seq;
-        });
-        core.publication.commit(seq);
-        core.bury(old);
-        writer.catalog = catalog;
-        writer.seq = seq + 1;
-        writer.gathered = false;
-        writer.renew_view(core);
-        Ok(())
-    }
-
-    /// Writes a row as another store's engine holds it, in a transaction of this loader. Rows of the space `Meta` are passed over: they say where the
-    /// other engine stands.
-    pub fn put_raw(&self, txn: &mut WriteTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), GenerationError> {
-        let Some(key) = RowKey::decode(key) else { return Err(GenerationError::Raw("a row's name is damaged")) };
-        if key.group >= txn.writer().catalog.next_id {
-            return Err(GenerationError::Raw("a row belongs to no object of the catalog"));
-        }
-        if key.space != Space::Meta {
-            txn.put(key, value);
-        }
-        Ok(())
     }
 
     /// Reads what was loaded, for checks.

@@ -236,9 +236,14 @@ pub fn object_of(value: &[u8]) -> Option<ObjectId> {
     if *value.get(1)? != ENCODING_ROWS {
         return None;
     }
-    let at = if value.get(2)? & 1 == 1 { 11 } else { 3 };
+    let at = if expires(value) { 11 } else { 3 };
     let id = u64::from_le_bytes(value.get(at..at + 8)?.try_into().ok()?);
     (id > 0 && id < crate::place::GROUP_LIMIT).then_some(ObjectId(id))
+}
+
+/// Whether a key's row says that it expires.
+pub fn expires(value: &[u8]) -> bool {
+    value.get(2).is_some_and(|flags| flags & 1 == 1)
 }
 
 impl Core {

@@ -27,6 +27,7 @@ mod janitor;
 mod options;
 pub mod place;
 mod position;
+mod raw;
 mod read;
 mod readers;
 mod recovery;
@@ -44,6 +45,7 @@ pub use error::{CheckpointError, CommitError, GenerationError, OpenError, Replay
 pub use generation::{GenerationLoader, SyncPoint};
 pub use janitor::object_of;
 pub use options::{Clock, EngineFactory, Fsync, History, MemoryBudget, RandomSource, Recovery, StoreOptions};
+pub use raw::{RawLoad, RawRow, RowSource};
 pub use read::{ReadTxn, Reader};
 pub use recovery::{ReplayFrame, ReplayProgress};
 pub use snapshot::StoreSnapshot;

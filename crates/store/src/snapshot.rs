@@ -60,7 +60,7 @@ impl StoreSnapshot {
         self.pin.take()
     }
 
-    /// The catalog, for a loader of raw rows ([`crate::GenerationLoader::set_catalog`]).
+    /// The catalog, for a load of raw rows ([`crate::RawLoad::new`]).
     #[must_use]
     pub fn catalog(&self) -> Vec<u8> {
         self.catalog.encode()

@@ -237,6 +237,12 @@ const REPLICATION: &[Directive] = &[
         "0",
         "Microseconds of sleep after each key of an RDB that is written, for tests.",
     ),
+    Directive::new(
+        "repl-sync-resume-time",
+        Kind::Int(0, INT),
+        "60",
+        "Seconds for which a full sync between two of these servers can go on where its link broke; 0 never.",
+    ),
     Directive::new("repl-disable-tcp-nodelay", Kind::Bool, "no", "Let the kernel gather bytes for replicas."),
     Directive::new("min-replicas-to-write", Kind::Int(0, INT), "0", "Refuse writes with fewer good replicas.")
         .alias("min-slaves-to-write"),

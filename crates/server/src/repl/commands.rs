@@ -1,12 +1,13 @@
-//! REPLICAOF, SYNC, PSYNC, REPLCONF, ROLE, WAIT, FAILOVER.
+//! REPLICAOF, SYNC, PSYNC, PSYNC2, REPLCONF, ROLE, WAIT, FAILOVER.
 
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::Offset;
-use ardb_base::number::parse_i64;
+use ardb_base::number::{parse_i64, parse_u64};
 use ardb_commands::table::Group;
 use ardb_commands::{Access, Block, CmdError, CmdResult, Command, Ctx, Flags, Keys, Outcome, TimeoutReply};
 use ardb_repl::master;
+use ardb_repl::rows::{FORMAT, SyncId};
 
 use super::feed::{self, Asked};
 use super::status::{Phase, Upstream};
@@ -27,6 +28,10 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "Makes the server a replica of another one, or a master."),
     Command::new("psync", -3, SYNCING, Keys::None, Group::Replication, psync)
         .doc("2.8.0", "Asks for the stream from an offset on. Used by replicas."),
+    Command::new("psync2", -3, SYNCING, Keys::None, Group::Replication, psync2).doc(
+        "0.1.0",
+        "Asks for the stream from an offset on, or everything as rows. Used by replicas of the same kind.",
+    ),
     Command::new("sync", 1, SYNCING, Keys::None, Group::Replication, sync)
         .doc("1.0.0", "Asks for everything. Used by replicas."),
     Command::new(
@@ -147,6 +152,26 @@ fn take_role(server: &std::sync::Arc<crate::server::Server>, id: &[u8]) -> Resul
     role::promote(server).map_err(|error| refused(format!("ERR {error}")))?;
     log::info!("MASTER MODE enabled (failover request of our master)");
     Ok(())
+}
+
+/// `PSYNC2 id offset [format [transfer block]]`.
+fn psync2(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    let offset = parse_i64(args[2]).ok_or(ardb_commands::error::NOT_INTEGER)?;
+    if let Some(format) = args.get(3)
+        && parse_u64(format) != Some(u64::from(FORMAT))
+    {
+        let format = String::from_utf8_lossy(&format[..format.len().min(20)]);
+        return Err(refused(format!("ERR rows of format {format} are not sent here, only {FORMAT}")));
+    }
+    let resume = match args.get(4..).unwrap_or_default() {
+        [] => None,
+        [sync, block] => match (SyncId::parse(sync), parse_u64(block)) {
+            (Some(sync), Some(block)) => Some((sync, block)),
+            _ => return Err(ardb_commands::error::SYNTAX),
+        },
+        _ => return Err(ardb_commands::error::SYNTAX),
+    };
+    hand_over(ctx, Asked::Psync2(args[1].to_vec(), offset, resume))
 }
 
 fn replconf(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {

@@ -34,6 +34,7 @@ fn run(server: &Arc<Server>) {
         refresh_gates(server);
         failover::look(server);
         server.replication.waits.look(server);
+        server.replication.transfers.tick(server, monotonic_ms());
         let period = server.config.int("repl-ping-replica-period").max(1) as u64 * 1000;
         if monotonic_ms() - pinged >= period {
             pinged = monotonic_ms();

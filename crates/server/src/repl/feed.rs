@@ -1,8 +1,11 @@
-//! One replica of ours: a thread that answers its SYNC or PSYNC, sends the dump if it needs one, and then the log.
+//! One replica of ours: a thread that answers its SYNC, PSYNC or PSYNC2, sends everything if it must ([`rows`] to our own kind, else an RDB), and then
+//! the log.
 //!
 //! The stream goes out straight from the mapped log, as slowly as the replica takes it, so a slow one costs no memory. A replica that still has to
 //! catch up after a dump holds the log, so that its next attempt does not begin from nothing again; one that is online does not, and is let go
 //! when the log has left it behind.
+
+mod rows;
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -16,6 +19,7 @@ use ardb_node::answer::{Answer, answer};
 use ardb_node::dump;
 use ardb_node::outflow::{CHUNK, Outflow, OutflowEnd};
 use ardb_repl::master::{self, Ask, Peer, Profile, State};
+use ardb_repl::rows::{RowsError, SyncId};
 use ardb_repl::stream::{Splitter, StreamError};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -43,6 +47,8 @@ pub enum Asked {
     Sync,
     /// PSYNC with its two arguments.
     Psync(Vec<u8>, i64),
+    /// PSYNC2 with the same, and the transfer and block where it wants to go on.
+    Psync2(Vec<u8>, i64, Option<(SyncId, u64)>),
 }
 
 /// Why the link ended.
@@ -64,6 +70,12 @@ enum End {
     Outflow(#[from] OutflowEnd),
     #[error("the dump failed: {0}")]
     Dump(String),
+    #[error("the rows cannot be read: {0}")]
+    Engine(#[from] ardb_engine::EngineError),
+    #[error("the rows cannot be sent: {0}")]
+    Rows(#[from] RowsError),
+    #[error("another connection goes on with its sync")]
+    Replaced,
     #[error("refused: {0}")]
     Refused(&'static str),
     #[error("it wanted the RDB only")]
@@ -175,7 +187,7 @@ impl Feed<'_> {
         let name = self.view.address.clone();
         let ask = match asked {
             Asked::Sync => Ask::Sync,
-            Asked::Psync(id, offset) => Ask::Psync { id, offset: *offset },
+            Asked::Psync(id, offset) | Asked::Psync2(id, offset, _) => Ask::Psync { id, offset: *offset },
         };
         let counts = &self.server.replication;
         match answer(&self.server.store, ask) {
@@ -216,6 +228,10 @@ impl Feed<'_> {
                 if gates.is_replica.load(Ordering::SeqCst) && !counts.link_is_up() {
                     self.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n")?;
                     return Err(End::Refused("our own master is not there"));
+                }
+                if let Asked::Psync2(_, _, resume) = asked {
+                    log::info!("Full resync by rows requested by replica {name}");
+                    return self.full_rows(*resume);
                 }
                 log::info!("Full resync requested by replica {name}");
                 self.full()
@@ -334,6 +350,11 @@ impl Feed<'_> {
         while !self.peer.takes_stream() {
             self.pump(ROUND, false)?;
         }
+        self.catch_up(point, pin, dump)
+    }
+
+    /// The replica has everything up to `point`: the log follows.
+    fn catch_up(&mut self, point: dump::Point, pin: Option<Pin>, dump: Option<Arc<Dump>>) -> Result<Never, End> {
         log::info!("Synchronization with replica {} succeeded", self.view.address);
         let outflow = Outflow::new(&self.server.store, point.id, point.offset)?;
         self.stream_log(outflow, Some((pin, dump)))

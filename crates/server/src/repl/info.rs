@@ -28,8 +28,9 @@ impl Replication {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
-            "sync_full:{}\r\nsync_partial_ok:{}\r\nsync_partial_err:{}\r\n",
+            "sync_full:{}\r\nsync_full_resumed:{}\r\nsync_partial_ok:{}\r\nsync_partial_err:{}\r\n",
             of(&self.sync_full),
+            of(&self.sync_resumed),
             of(&self.partial_ok),
             of(&self.partial_err)
         );
@@ -42,7 +43,7 @@ impl Replication {
 
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
-        for counter in [&self.sync_full, &self.partial_ok, &self.partial_err] {
+        for counter in [&self.sync_full, &self.sync_resumed, &self.partial_ok, &self.partial_err] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -82,6 +83,14 @@ fn section(server: &Server, out: &mut String) {
             line("master_sync_left_bytes", &left);
             line("master_sync_perc", &format_args!("{percent:.2}"));
             line("master_sync_last_io_seconds_ago", &seconds(link.sync_heard));
+            if let Some(rows) = &link.sync_rows {
+                let (rate, left) = pace(link.sync_read, rows.about_bytes, now.saturating_sub(rows.since));
+                line("master_sync_rows", &rows.rows);
+                line("master_sync_rows_keys", &rows.keys);
+                line("master_sync_rows_resumed", &rows.resumed);
+                line("master_sync_rows_bytes_per_second", &rate);
+                line("master_sync_rows_seconds_left", &left);
+            }
         }
         if !up {
             line("master_link_down_since_seconds", &seconds(link.down_since));
@@ -122,6 +131,20 @@ fn section(server: &Server, out: &mut String) {
             ),
         );
     }
+    let (snapshots, transfers) = replication.transfers.held();
+    line("rows_syncs", &transfers);
+    line("rows_sync_snapshots", &snapshots);
+    let about = server.store.stats().engine.disk_bytes;
+    for (i, peer) in peers.iter().filter(|peer| peer.state() != State::Online).enumerate() {
+        if let Some((bytes, rows, since)) = peer.sent.get() {
+            let (rate, left) = pace(bytes, about, now.saturating_sub(since));
+            let text = format!(
+                "replica={},rows={rows},bytes={bytes},bytes_per_second={rate},seconds_left={left}",
+                peer.address
+            );
+            line(&format!("rows_sync{i}"), &text);
+        }
+    }
     let history = server.store.history();
     line("master_failover_state", &replication.failover.word());
     line("master_replid", &history.id);
@@ -135,6 +158,14 @@ fn section(server: &Server, out: &mut String) {
     line("repl_backlog_size", &server.config.size("repl-backlog-size"));
     line("repl_backlog_first_byte_offset", &(start.0 + 1));
     line("repl_backlog_histlen", &end.since(start));
+}
+
+/// Bytes a second, and how many seconds will pass until `total` bytes have gone; -1 if nobody knows. The total is the sender's guess, so
+/// what goes beyond it counts as nothing.
+fn pace(bytes: u64, total: u64, ms: u64) -> (u64, i64) {
+    let rate = bytes * 1000 / ms.max(1);
+    let known = total > 0 && rate > 0;
+    (rate, if known { (total.saturating_sub(bytes) / rate.max(1)) as i64 } else { -1 })
 }
 
 /// The reply to ROLE.

@@ -102,6 +102,7 @@ pub fn receive(
     {
         let mut link = server.replication.link.lock();
         (link.sync_total, link.sync_read, link.sync_heard) = (total, 0, monotonic_ms());
+        link.sync_rows = None;
     }
     match total {
         Some(bytes) => {

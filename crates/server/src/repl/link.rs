@@ -13,10 +13,12 @@ use ardb_node::apply::ApplyError;
 use ardb_node::inflow::{Inflow, InflowError, When};
 use ardb_node::role;
 use ardb_repl::backoff::Backoff;
-use ardb_repl::replica::{Event, Identity, LinkError, Replica};
+use ardb_repl::replica::{Event, Identity, LinkError, Replica, Rows};
+use ardb_repl::rows::RowsError;
 use ardb_repl::stream::StreamError;
 use ardb_store::{GenerationError, StateError};
 
+use super::rows_intake::Ongoing;
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
 use super::{failover, intake, refresh_gates};
@@ -42,6 +44,12 @@ pub enum LinkEnd {
     /// The RDB cannot be taken over.
     #[error("Failed trying to load the MASTER synchronization DB: {0}")]
     Rdb(String),
+    /// The rows cannot be taken over.
+    #[error("Failed trying to take the master's rows: {0}")]
+    Rows(#[from] RowsError),
+    /// The thread that takes the rows.
+    #[error("the thread that takes the master's rows panicked")]
+    Panicked,
     /// A new generation could not be made.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -56,9 +64,11 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
     let mut backoff = Backoff::default();
     // Our data do not fit the stream that follows: everything must be sent once more.
     let mut forget = false;
+    let mut rows = Ongoing::default();
     while replication.is_current(turn) {
-        let end = once(server, upstream, turn, &mut backoff, &mut forget);
+        let end = once(server, upstream, turn, &mut backoff, &mut forget, &mut rows);
         let Err(end) = end else { continue };
+        rows.judge(&end);
         let stopped = {
             let mut link = replication.link.lock();
             if !replication.is_current(turn) {
@@ -93,7 +103,7 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
         if stopped {
             return;
         }
-        let least = if matches!(end, LinkEnd::Rdb(_)) { AFTER_BAD_RDB } else { 0 };
+        let least = if matches!(end, LinkEnd::Rdb(_) | LinkEnd::Generation(_)) { AFTER_BAD_RDB } else { 0 };
         pause(server, turn, backoff.pause().max(least));
     }
 }
@@ -123,7 +133,7 @@ fn set_phase(server: &Server, turn: u64, phase: Phase) {
     refresh_gates(server);
 }
 
-fn identity(server: &Server, forget: bool) -> Identity {
+fn identity(server: &Server, forget: bool, rows: Rows) -> Identity {
     let config = &server.config;
     let announced = config.int("replica-announce-port");
     let port = if announced > 0 { announced as u64 } else { server.port.load(Ordering::Relaxed) };
@@ -135,6 +145,7 @@ fn identity(server: &Server, forget: bool) -> Identity {
         user: text("masteruser"),
         password: text("masterauth"),
         position,
+        rows,
         timeout: timeout(server),
         failover: server.replication.failover.handing(),
     }
@@ -151,6 +162,7 @@ fn once(
     turn: u64,
     backoff: &mut Backoff,
     forget: &mut bool,
+    rows: &mut Ongoing,
 ) -> Result<(), LinkEnd> {
     let replication = &server.replication;
     set_phase(server, turn, Phase::Connecting);
@@ -158,7 +170,7 @@ fn once(
     let limit = Duration::from_millis(timeout(server).min(10_000));
     let stream = wire::connect(upstream, limit, &|| replication.is_current(turn))
         .map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
-    let identity = identity(server, *forget);
+    let identity = identity(server, *forget, rows.ask());
     replication.link.lock().socket = stream.try_clone().ok();
     set_phase(server, turn, Phase::Handshake);
     match &identity.position {
@@ -202,10 +214,20 @@ fn once(
                 *forget = false;
                 break;
             }
+            Event::RowSync(id, offset, sync, block) => {
+                log::info!("Full resync from master by rows: {id}:{offset}");
+                set_phase(server, turn, Phase::Syncing);
+                // The master serves us: if the link breaks, it is asked again at once.
+                backoff.reset();
+                rows.receive(server, &mut wire, (id, offset, sync, block), &upstream.text())?;
+                *forget = false;
+                break;
+            }
             // Others do not come before one of these.
-            Event::RdbBegins(_) | Event::Rdb(_) | Event::RdbEnds | Event::Stream(_) => {}
+            Event::RdbBegins(_) | Event::Rdb(_) | Event::RdbEnds | Event::Rows(_) | Event::Stream(_) => {}
         }
     }
+    rows.forget();
     backoff.reset();
     set_phase(server, turn, Phase::Up);
     follow(server, &mut wire, turn)

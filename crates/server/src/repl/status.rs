@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::dump::Dump;
 use super::failover::Failover;
 use super::lag::Lag;
+use super::transfers::Transfers;
 use super::wait::Waits;
 
 /// Milliseconds of a clock that does not go back.
@@ -82,8 +83,10 @@ pub struct LinkView {
     pub down_since: Ms,
     /// Length of the RDB that is coming, if it is known.
     pub sync_total: Option<u64>,
-    /// Bytes of it received.
+    /// Bytes of it received, or of rows.
     pub sync_read: u64,
+    /// What is known of rows that are coming.
+    pub sync_rows: Option<RowsView>,
     /// When the last of them came.
     pub sync_heard: Ms,
     /// Offset up to which the stream was received.
@@ -92,6 +95,47 @@ pub struct LinkView {
     pub error: Option<String>,
     /// The socket, to end a wait on it.
     pub socket: Option<TcpStream>,
+}
+
+/// What others may know of rows that are coming.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsView {
+    /// Rows received.
+    pub rows: u64,
+    /// Keys that the master has.
+    pub keys: u64,
+    /// About how many bytes will come; 0 if the master cannot say.
+    pub about_bytes: u64,
+    /// When the first of them came.
+    pub since: Ms,
+    /// How often the transfer went on after its link had broken.
+    pub resumed: u64,
+}
+
+/// What was sent of rows, over all links of a transfer.
+#[derive(Debug, Default)]
+pub struct Sent {
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    since: AtomicU64,
+}
+
+impl Sent {
+    /// Bytes went out; with them `rows` rows in all.
+    pub fn add(&self, bytes: u64, rows: u64) {
+        if self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(monotonic_ms(), Ordering::Relaxed);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    /// Bytes, rows, and since when; `None` if no rows were sent.
+    #[must_use]
+    pub fn get(&self) -> Option<(u64, u64, Ms)> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since > 0).then(|| (self.bytes.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed), since))
+    }
 }
 
 /// One of our replicas as others see it.
@@ -109,6 +153,8 @@ pub struct PeerView {
     pub dismissed: AtomicBool,
     /// Wakes its thread.
     pub waker: OnceLock<Arc<mio::Waker>>,
+    /// Rows that were sent to it.
+    pub sent: Sent,
     state: AtomicU8,
     acknowledged: AtomicU64,
     /// Everything before is durable there; all ones if it never said so.
@@ -131,6 +177,7 @@ impl PeerView {
             old: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             waker: OnceLock::new(),
+            sent: Sent::default(),
             state: AtomicU8::new(0),
             acknowledged: AtomicU64::new(0),
             synced: AtomicU64::new(u64::MAX),
@@ -202,8 +249,12 @@ pub struct Replication {
     pub dump: Mutex<Weak<Dump>>,
     /// RDBs for replicas that are being made.
     pub dumping: AtomicUsize,
+    /// Full syncs by rows.
+    pub transfers: Transfers,
     /// Full syncs begun.
     pub sync_full: AtomicU64,
+    /// Links over which a full sync went on that an earlier one had begun.
+    pub sync_resumed: AtomicU64,
     /// Replicas that could go on.
     pub partial_ok: AtomicU64,
     /// Replicas that wanted to go on and could not.

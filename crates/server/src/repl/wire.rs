@@ -171,15 +171,29 @@ impl<'s> Wire<'s> {
         &self.buf[base + range.start..base + range.end]
     }
 
+    /// The caller has taken so many of the bytes that an event showed without consuming them.
+    pub fn skip(&mut self, bytes: usize) {
+        debug_assert!(self.at + bytes <= self.filled, "they were shown");
+        self.at += bytes;
+    }
+
+    /// The time passes while nothing is read: keeps the link alive.
+    ///
+    /// # Errors
+    /// The link must be given up.
+    pub fn idle(&mut self) -> Result<(), WireError> {
+        self.check()?;
+        self.replica.synced(self.server.store.log().synced());
+        self.replica.tick(monotonic_ms())?;
+        self.send()
+    }
+
     /// Waits a little for more bytes. Gives false if none came; the protocol has been told of the time.
     ///
     /// # Errors
     /// The link must be given up.
     pub fn more(&mut self) -> Result<bool, WireError> {
-        self.check()?;
-        self.replica.synced(self.server.store.log().synced());
-        self.replica.tick(monotonic_ms())?;
-        self.send()?;
+        self.idle()?;
         if self.at > 0 {
             // What is left is little: a line, or the beginning of a mark.
             self.buf.copy_within(self.at..self.filled, 0);

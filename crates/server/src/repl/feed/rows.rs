@@ -1,0 +1,143 @@
+//! Sending everything to another Ardb server: rows of a snapshot, in blocks, as fast as disk and network go.
+//!
+//! One block is in memory at a time. The rows are read from the snapshot's cursor, which the writer does not notice.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ardb_repl::rows::{Pushed, RowsSender, SyncId};
+
+use super::{End, Feed, Never};
+use crate::repl::status::monotonic_ms;
+use crate::repl::transfers::Transfer;
+
+impl Feed<'_> {
+    /// Sends everything, or the rest of it from a block on.
+    pub(super) fn full_rows(&mut self, resume: Option<(SyncId, u64)>) -> Result<Never, End> {
+        let transfers = &self.server.replication.transfers;
+        let client = self.view.id;
+        if let Some((sync, block)) = resume {
+            let name = self.view.address.clone();
+            match transfers.resume(self.server, client, sync) {
+                Some(transfer) => {
+                    let result = self.resume_rows(&transfer, block);
+                    transfers.leave(self.server, &transfer, client);
+                    if let Some(end) = result? {
+                        return Err(end);
+                    }
+                    log::info!("The sync {sync} cannot go on at block {block} for replica {name}");
+                    transfers.remove(sync);
+                }
+                None => log::info!("The sync {sync} that replica {name} wants to go on with is not held any more"),
+            }
+        }
+        let transfer = transfers.begin(self.server, client).map_err(End::Dump)?;
+        let result = match transfer.take_sender() {
+            Some(sender) => self.send_rows(&transfer, sender, 0),
+            None => unreachable!("nobody else knows the new transfer's name"),
+        };
+        transfers.leave(self.server, &transfer, client);
+        result
+    }
+
+    /// Goes on with a transfer. Gives `None` if it cannot from this block on; it never comes to an end of its own otherwise.
+    fn resume_rows(&mut self, transfer: &Arc<Transfer>, block: u64) -> Result<Option<End>, End> {
+        let mut sender = loop {
+            if let Some(sender) = transfer.take_sender() {
+                break sender;
+            }
+            // The link before this one has not noticed yet that it is over.
+            self.pump(Duration::from_millis(20), false)?;
+            if !transfer.is_owned_by(self.view.id) {
+                return Ok(Some(End::Replaced));
+            }
+        };
+        if sender.rewind(block).is_none() {
+            transfer.return_sender(sender);
+            return Ok(None);
+        }
+        self.server.replication.sync_resumed.fetch_add(1, Ordering::Relaxed);
+        log::info!(
+            "Replica {} goes on with the sync {} at block {block}, after {} rows",
+            self.view.address,
+            transfer.sync,
+            sender.rows()
+        );
+        match self.send_rows(transfer, sender, block) {
+            Ok(never) => match never {},
+            Err(end) => Ok(Some(end)),
+        }
+    }
+
+    /// Sends the blocks from `block` on, and then the log.
+    fn send_rows(&mut self, transfer: &Arc<Transfer>, mut sender: RowsSender, block: u64) -> Result<Never, End> {
+        let started = monotonic_ms();
+        let sent = self.blocks(transfer, &mut sender, block);
+        let rows = sender.rows();
+        transfer.return_sender(sender);
+        let bytes = sent?;
+        let ms = monotonic_ms() - started;
+        log::info!(
+            "Sent {rows} rows to replica {}, {bytes} bytes from block {block} on, in {ms} ms",
+            self.view.address
+        );
+        // The transfer is held until the replica has said that it has everything: its last blocks may be lost on the way.
+        let pin = transfer.pin(self.server);
+        self.peer.dump_sent(true, monotonic_ms());
+        self.show();
+        while !self.peer.takes_stream() {
+            self.pump(super::ROUND, false)?;
+            self.still_wanted(transfer)?;
+        }
+        self.server.replication.transfers.remove(transfer.sync);
+        self.catch_up(transfer.source.point, pin, None)
+    }
+
+    fn still_wanted(&self, transfer: &Transfer) -> Result<(), End> {
+        if !transfer.is_owned_by(self.view.id) {
+            return Err(End::Replaced);
+        }
+        if transfer.given_up.load(Ordering::SeqCst) {
+            return Err(End::Refused("the log that must follow its rows is gone"));
+        }
+        Ok(())
+    }
+
+    fn blocks(&mut self, transfer: &Transfer, sender: &mut RowsSender, block: u64) -> Result<u64, End> {
+        let point = &transfer.source.point;
+        let answer = format!("+ROWSYNC {} {} {} {block}\r\n", point.id, point.offset, transfer.sync);
+        self.write_all(answer.as_bytes())?;
+        self.peer.dump_begins(monotonic_ms());
+        self.show();
+        let mut out = Vec::new();
+        if block == 0 {
+            self.server.replication.sync_full.fetch_add(1, Ordering::Relaxed);
+            sender.open(&mut out);
+        }
+        let after = sender.rewind(block).map(<[u8]>::to_vec).unwrap_or_default();
+        let mut bytes = 0;
+        transfer.source.rows.raw_rows(&after, |key, value| {
+            if sender.push(key, value)? == Pushed::Full {
+                sender.seal(&mut out);
+                bytes += self.block(transfer, sender, &mut out)?;
+                sender.push(key, value)?;
+            }
+            Ok::<(), End>(())
+        })?;
+        sender.end(&mut out);
+        bytes += self.block(transfer, sender, &mut out)?;
+        Ok(bytes)
+    }
+
+    /// Sends what was sealed.
+    fn block(&mut self, transfer: &Transfer, sender: &RowsSender, out: &mut Vec<u8>) -> Result<u64, End> {
+        self.write_all(out)?;
+        self.pump(Duration::ZERO, false)?;
+        self.still_wanted(transfer)?;
+        let bytes = out.len() as u64;
+        self.view.sent.add(bytes, sender.rows());
+        out.clear();
+        Ok(bytes)
+    }
+}
