@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The slow tests, one after the other, each with its figure; about two hours on two cores.
 #
-#   scripts/exhaustive.sh [PART...]     parts: differential killtest matrix cuts chaos demo tcl bench bigdata (default: all)
+#   scripts/exhaustive.sh [PART...]     parts: simulate differential killtest matrix cuts chaos demo tcl bench bigdata (default: all)
 #
 # Prints a summary and fails if a part failed. What each printed is kept in target/exhaustive.
 set -uo pipefail
@@ -14,14 +14,15 @@ cd "$root" || exit 1
 
 scripts/setup.sh && scripts/peers.sh || exit 1
 [ -n "${ARDB_SERVER:-}" ] || cargo build --quiet --release -p ardb-server || exit 1
-cargo build --quiet --release -p ardb-e2e --bins || exit 1
+cargo build --quiet --release -p ardb-e2e -p ardb-sim --bins || exit 1
 export ARDB_SERVER=${ARDB_SERVER:-$target/release/ardb-server}
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(differential killtest matrix cuts chaos demo tcl bench bigdata)
+[ $# -gt 0 ] || parts=(simulate differential killtest matrix cuts chaos demo tcl bench bigdata)
 summary=() bad=0
 for part in "${parts[@]}"; do
     case $part in
+    simulate) command=("$target/release/simulate" --seeds "0..${SEEDS:-10000}") ;;
     differential) command=("$target/release/differential" --commands "${COMMANDS:-1000000}") ;;
     killtest) command=("$target/release/killtest" --kills "${KILLS:-100}") ;;
     matrix)

@@ -7,7 +7,7 @@
 use crate::json::Value;
 
 /// The crates of the project and their heights. A crate that is not here is a violation: it must find its layer first.
-const HEIGHTS: [(&str, u32); 15] = [
+const HEIGHTS: [(&str, u32); 16] = [
     ("ardb-base", 0),
     ("ardb-engine", 10),
     ("ardb-log", 10),
@@ -22,6 +22,7 @@ const HEIGHTS: [(&str, u32); 15] = [
     ("ardb-node", 40),
     ("ardb-server", 50),
     ("ardb-e2e", 60),
+    ("ardb-sim", 60),
     ("xtask", 70),
 ];
 
@@ -85,7 +86,8 @@ fn refusal((from, to, dev): &Edge) -> Option<String> {
         return Some(format!("{from} -> {to}: {reason}"));
     }
     let adapter = to.starts_with("ardb-engine-");
-    (adapter && !dev && from != "ardb-server").then(|| format!("{from} -> {to}: only the server chooses an engine"))
+    let chooses = matches!(from.as_str(), "ardb-server" | "ardb-sim");
+    (adapter && !dev && !chooses).then(|| format!("{from} -> {to}: only the server and the simulator choose an engine"))
 }
 
 #[cfg(test)]

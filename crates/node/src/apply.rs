@@ -74,6 +74,8 @@ fn special(name: &[u8]) -> Option<Special> {
 /// Executes units of a stream.
 pub struct Applier {
     session: Session,
+    /// Whether it is known which database the stream has selected.
+    selected: bool,
     reply: Reply,
     /// Commands executed.
     pub commands: u64,
@@ -83,7 +85,7 @@ pub struct Applier {
 
 impl Default for Applier {
     fn default() -> Applier {
-        Applier { session: nobody(), reply: Reply::new(Protocol::Resp2), commands: 0, asked: false }
+        Applier { session: nobody(), selected: false, reply: Reply::new(Protocol::Resp2), commands: 0, asked: false }
     }
 }
 
@@ -101,7 +103,8 @@ impl Applier {
         first: Offset,
         now: UnixMs,
     ) -> Result<(), (usize, ApplyError)> {
-        self.session.db = txn.frame().db.unwrap_or(0);
+        let selected = txn.frame().db;
+        (self.session.db, self.selected) = (selected.unwrap_or(0), selected.is_some());
         let mut batch = Batch::new(txn, now);
         let mut unit = 0;
         let mut next_is_new = true;
@@ -111,7 +114,8 @@ impl Applier {
             }
             self.one(node, &mut batch, args, first.advance(start)).map_err(|error| (unit, error))
         })?;
-        batch.store().frame().db = Some(self.session.db);
+        // What was not known and not said stays unknown: the first effect that follows must say it, since replicas may have another one selected.
+        batch.store().frame().db = self.selected.then_some(self.session.db);
         Ok(())
     }
 
@@ -128,7 +132,7 @@ impl Applier {
                     let text = args.get(1).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
                     return Err(failed(format!("database {text} is not configured here: raise 'databases'")));
                 };
-                self.session.db = db as u32;
+                (self.session.db, self.selected) = (db as u32, true);
                 return Ok(());
             }
             Some(Special::Replconf) => {

@@ -2,9 +2,11 @@
 //!
 //! Every name is durable before anybody hears of it. The upstream is kept as text, which only the server understands.
 
-use ardb_base::id::{Generation, Offset, ReplId};
-use ardb_store::{CommitError, History, StateError, Store};
 use std::sync::atomic::Ordering;
+
+use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_log::SyncError;
+use ardb_store::{CommitError, History, StateError, Store};
 
 use crate::Node;
 
@@ -31,13 +33,20 @@ pub fn follow(store: &Store, upstream: &str) -> Result<(), StateError> {
     store.set_history(store.history(), Some(upstream.as_bytes().to_vec()))
 }
 
-/// Where a master is asked to go on; `None` if nothing was ever written or received, so that there is no history to go on with.
-#[must_use]
-pub fn position(store: &Store) -> Option<(ReplId, Offset)> {
+/// Where a master is asked to go on; `None` if nothing was ever written or received, so that there is no history to go on with. The master takes it
+/// for acknowledged, so it is durable if `sync` says that every commit is to be before it is acknowledged.
+///
+/// # Errors
+/// The log could not be synced.
+pub fn position(store: &Store, sync: bool) -> Result<Option<(ReplId, Offset)>, SyncError> {
     // Whatever was in the middle of a commit is over once the lock is free.
     let end = store.write().offset();
+    if sync {
+        // The last commit may be one whose sync has failed, which ended the link before this one.
+        store.sync_to(end)?;
+    }
     let fresh = end == Offset(0) && store.stats().generation == Generation(1);
-    (!fresh).then(|| (store.history().id, end))
+    Ok((!fresh).then(|| (store.history().id, end)))
 }
 
 /// The master lets us go on. If its history has got another name, ours takes it too, and the old one is given back.

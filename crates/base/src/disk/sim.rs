@@ -234,6 +234,12 @@ impl SimDisk {
         self.state().capacity = capacity;
     }
 
+    /// The sum of the lengths of all files, in bytes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// The process died: everything written stays, ordered failures end, locks are free.
     ///
     /// # Panics

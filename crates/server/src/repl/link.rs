@@ -133,13 +133,13 @@ fn set_phase(server: &Server, turn: u64, phase: Phase) {
     refresh_gates(server);
 }
 
-fn identity(server: &Server, forget: bool, rows: Rows) -> Identity {
+fn identity(server: &Server, forget: bool, rows: Rows) -> Result<Identity, LinkEnd> {
     let config = &server.config;
     let announced = config.int("replica-announce-port");
     let port = if announced > 0 { announced as u64 } else { server.port.load(Ordering::Relaxed) };
     let text = |name: &str| Some(config.bytes(name)).filter(|value| !value.is_empty());
-    let position = role::position(&server.store).filter(|_| !forget);
-    Identity {
+    let position = role::position(&server.store, server.sync_always()).map_err(InflowError::from)?.filter(|_| !forget);
+    Ok(Identity {
         port: u16::try_from(port).unwrap_or(0),
         address: Some(config.text("replica-announce-ip")).filter(|text| !text.is_empty()),
         user: text("masteruser"),
@@ -148,7 +148,7 @@ fn identity(server: &Server, forget: bool, rows: Rows) -> Identity {
         rows,
         timeout: timeout(server),
         failover: server.replication.failover.handing(),
-    }
+    })
 }
 
 fn timeout(server: &Server) -> u64 {
@@ -170,7 +170,7 @@ fn once(
     let limit = Duration::from_millis(timeout(server).min(10_000));
     let stream = wire::connect(upstream, limit, &|| replication.is_current(turn))
         .map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
-    let identity = identity(server, *forget, rows.ask());
+    let identity = identity(server, *forget, rows.ask())?;
     replication.link.lock().socket = stream.try_clone().ok();
     set_phase(server, turn, Phase::Handshake);
     match &identity.position {
