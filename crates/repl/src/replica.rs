@@ -126,7 +126,7 @@ pub enum LinkError {
         reply: String,
     },
     /// Nothing came for too long.
-    #[error("no data nor PING received in state '{0}'")]
+    #[error("{}", silence(.0))]
     Timeout(&'static str),
 }
 
@@ -186,6 +186,14 @@ pub struct Replica {
     old: bool,
     /// What the master refused on the way, for the log.
     refusals: Vec<String>,
+}
+
+/// What is said of a master that was silent for too long.
+fn silence(state: &str) -> String {
+    match state == State::Streaming.name() {
+        true => "no data nor PING received".to_owned(),
+        false => format!("Timeout connecting to the MASTER, in state '{state}'"),
+    }
 }
 
 fn push_command(out: &mut Vec<u8>, args: &[&[u8]]) {

@@ -153,6 +153,8 @@ fn persistence_section(server: &Server, out: &mut String) {
     line!(out, "aof_enabled:0");
     line!(out, "aof_rewrite_in_progress:0");
     line!(out, "aof_rewrite_scheduled:0");
+    line!(out, "aof_last_rewrite_time_sec:-1");
+    line!(out, "aof_current_rewrite_time_sec:-1");
     line!(out, "aof_last_bgrewrite_status:ok");
     line!(out, "aof_last_write_status:ok");
 }

@@ -131,7 +131,7 @@ fn sync(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
 
 fn psync(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let Some(offset) = parse_i64(args[2]) else {
-        log::warn!("Client {} asks for synchronization but with a wrong offset", ctx.session.id);
+        log::warn!("Replica {} asks for synchronization but with a wrong offset", ctx.session.id);
         return Err(ardb_commands::error::NOT_INTEGER);
     };
     if args.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover")) {

@@ -271,6 +271,7 @@ impl Feed<'_> {
         random_bytes(&mut random);
         let mark = *ardb_base::id::ReplId::from_random(random).as_bytes();
         self.write_all(&[b"$EOF:", &mark[..], b"\r\n"].concat())?;
+        self.view.streamed.store(true, Ordering::Relaxed);
         self.peer.dump_begins(monotonic_ms());
         self.show();
         let making = Making::begin(self.server);

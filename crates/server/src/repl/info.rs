@@ -114,7 +114,7 @@ fn section(server: &Server, out: &mut String) {
             &format!("slave{i}"),
             &format_args!(
                 "ip={host},port={port},state={},offset={},lag={}",
-                peer.state().word(),
+                peer.word(),
                 peer.acknowledged(),
                 if peer.state() == State::Online { peer.silence(now) } else { 0 }
             ),

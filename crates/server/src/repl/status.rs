@@ -151,6 +151,8 @@ pub struct PeerView {
     pub old: AtomicBool,
     /// The stream was cut off from it: let it go.
     pub dismissed: AtomicBool,
+    /// Its dump goes to it as it is made, without a file.
+    pub streamed: AtomicBool,
     /// Wakes its thread.
     pub waker: OnceLock<Arc<mio::Waker>>,
     /// Rows that were sent to it.
@@ -176,6 +178,7 @@ impl PeerView {
             profile,
             old: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
+            streamed: AtomicBool::new(false),
             waker: OnceLock::new(),
             sent: Sent::default(),
             state: AtomicU8::new(0),
@@ -190,6 +193,15 @@ impl PeerView {
     #[must_use]
     pub fn state(&self) -> State {
         STATES[usize::from(self.state.load(Ordering::SeqCst)).min(3)]
+    }
+
+    /// The word of INFO for it. As in Redis, a replica waits for a dump until it is made, though it is sent at the same time.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.state() {
+            State::SendDump if self.streamed.load(Ordering::Relaxed) => State::WaitDump.word(),
+            state => state.word(),
+        }
     }
 
     /// What it acknowledged.
