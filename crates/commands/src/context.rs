@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::{KeyspaceId, ObjectId, UnixMs};
-use ardb_engine::row::Visit;
+use ardb_engine::row::{Visit, VisitValue};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Value};
 use ardb_resp::Reply;
 use ardb_types::At;
@@ -78,6 +78,13 @@ impl Rows for Access<'_> {
         match self {
             Access::Read(rows) => rows.scan(range, direction, visit),
             Access::Write(rows) => rows.scan(range, direction, visit),
+        }
+    }
+
+    fn values(&self, range: RowRange<'_>, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        match self {
+            Access::Read(rows) => rows.values(range, visit),
+            Access::Write(rows) => rows.values(range, visit),
         }
     }
 

@@ -246,6 +246,9 @@ impl<'a> RowRange<'a> {
 /// What a scan calls for each row.
 pub type Visit<'v> = dyn FnMut(RowKey<'_>, &Value) -> ControlFlow<()> + 'v;
 
+/// What [`Rows::values`] calls for each value.
+pub type VisitValue<'v> = dyn FnMut(&Value) -> ControlFlow<()> + 'v;
+
 /// Reads at one point in time (or, within a write transaction, its own changes included).
 pub trait Rows {
     /// The value of a row.
@@ -253,6 +256,11 @@ pub trait Rows {
 
     /// Calls `visit` for each row of `range` in order until it breaks. The cost is that of the rows visited, not of the range.
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError>;
+
+    /// As [`Rows::scan`], forward and for the values alone, which is quicker. `visit` must not read rows: it may run while a part of a table is locked.
+    fn values(&self, range: RowRange<'_>, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        self.scan(range, Direction::Forward, &mut |_, value| visit(value))
+    }
 
     /// The keyspace that stands behind database `db` (which must be below the configured number).
     fn keyspace(&self, db: u32) -> KeyspaceId;

@@ -3,7 +3,7 @@
 use ardb_base::id::{KeyspaceId, ObjectId, UnixMs};
 use ardb_commands::Transaction;
 use ardb_commands::context::Savepoint;
-use ardb_engine::row::Visit;
+use ardb_engine::row::{Visit, VisitValue};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Value};
 use ardb_store::WriteTxn;
 
@@ -48,6 +48,10 @@ impl Rows for Batch<'_, '_> {
 
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         self.txn.scan(range, direction, visit)
+    }
+
+    fn values(&self, range: RowRange<'_>, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        self.txn.values(range, visit)
     }
 
     fn keyspace(&self, db: u32) -> KeyspaceId {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::KeyspaceId;
-use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, Value, row::Visit};
+use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, Value};
 use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use crate::core::Core;
@@ -77,6 +78,10 @@ impl Rows for ReadTxn<'_> {
 
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         self.view.scan(range, direction, self.seq, visit)
+    }
+
+    fn values(&self, range: RowRange<'_>, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        self.view.values(range, self.seq, visit)
     }
 
     fn keyspace(&self, db: u32) -> KeyspaceId {

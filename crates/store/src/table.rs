@@ -13,6 +13,7 @@ use std::collections::btree_map::Entry;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use ardb_engine::row::VisitValue;
 use ardb_engine::{Direction, RowKey, Space, Value};
 use parking_lot::RwLock;
 
@@ -431,6 +432,43 @@ impl Table {
         limit: usize,
         out: &mut Vec<Item>,
     ) -> bool {
+        self.walk(window, direction, snapshot, &mut collector(limit, out))
+    }
+
+    /// Calls `visit` with the values of up to `limit` rows of `window`, upward, until it breaks. Returns the last of those rows if there may be more.
+    /// A shard is locked meanwhile.
+    pub fn values(
+        &self,
+        window: Window<'_>,
+        snapshot: u64,
+        limit: usize,
+        visit: &mut VisitValue<'_>,
+    ) -> Option<(u64, Tail)> {
+        let mut left = limit;
+        let mut last = None;
+        self.walk(window, Direction::Forward, snapshot, &mut |order, tail: &Tail, value: &Option<Value>| {
+            if let Some(value) = value
+                && visit(value).is_break()
+            {
+                return false;
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                last = Some((order, tail.clone()));
+            }
+            left > 0
+        });
+        last
+    }
+
+    /// Calls `visit` with the rows of `window` in order until it returns false. Whether it never did.
+    fn walk(
+        &self,
+        window: Window<'_>,
+        direction: Direction,
+        snapshot: u64,
+        visit: &mut impl FnMut(u64, &Tail, &Option<Value>) -> bool,
+    ) -> bool {
         let lo = Table::shard_of(Place::new(window.space, window.group, window.lo.0));
         let hi = match window.hi {
             Some((order, _)) if order < window.lo.0 => return true,
@@ -442,7 +480,7 @@ impl Table {
             Direction::Backward => self.prev_filled(hi, lo),
         };
         while let Some(shard) = at {
-            if !self.collect_shard(shard, window, direction, snapshot, limit, out) {
+            if !self.walk_shard(shard, window, direction, snapshot, visit) {
                 return false;
             }
             at = match direction {
@@ -454,14 +492,13 @@ impl Table {
         true
     }
 
-    fn collect_shard(
+    fn walk_shard(
         &self,
         shard: usize,
         window: Window<'_>,
         direction: Direction,
         snapshot: u64,
-        limit: usize,
-        out: &mut Vec<Item>,
+        visit: &mut impl FnMut(u64, &Tail, &Option<Value>) -> bool,
     ) -> bool {
         let first = Place::new(window.space, window.group, window.lo.0);
         let last = match window.hi {
@@ -474,6 +511,11 @@ impl Table {
         let map = self.shards[shard].read();
         let mut add = |place: &Place, slot: &Slot| -> bool {
             let order = place.order();
+            let mut seen = |tail: &Tail, cell: &Cell| cell.at(snapshot).is_none_or(|value| visit(order, tail, value));
+            let on_border = order == window.lo.0 || window.hi.is_some_and(|(end, _)| order == end);
+            if let (Slot::One(tail, cell), false) = (slot, on_border) {
+                return seen(tail, cell);
+            }
             let low = match window.lo {
                 (at, tail) if at == order && window.lo_open => Bound::Excluded(tail),
                 (at, tail) if at == order => Bound::Included(tail),
@@ -483,19 +525,7 @@ impl Table {
                 Some((at, tail)) if at == order => Bound::Excluded(tail),
                 _ => Bound::Unbounded,
             };
-            let mut push = |tail: &Tail, cell: &Cell| -> bool {
-                if let Some(value) = cell.at(snapshot) {
-                    if out.len() >= limit {
-                        return false;
-                    }
-                    out.push(Item { order, tail: tail.clone(), value: value.clone() });
-                }
-                true
-            };
             match slot {
-                Slot::One(tail, cell) if order != window.lo.0 && window.hi.is_none_or(|(end, _)| order != end) => {
-                    push(tail, cell)
-                }
                 Slot::One(tail, cell) => {
                     let inside = match low {
                         Bound::Excluded(low) => **tail > *low,
@@ -505,7 +535,7 @@ impl Table {
                         Bound::Excluded(high) => **tail < *high,
                         _ => true,
                     };
-                    !inside || push(tail, cell)
+                    !inside || seen(tail, cell)
                 }
                 Slot::Many(tails) => {
                     // A range that starts at or after its end would be refused.
@@ -516,8 +546,8 @@ impl Table {
                     }
                     let mut range = tails.range::<[u8], _>((low, high));
                     match direction {
-                        Direction::Forward => range.all(|(tail, cell)| push(tail, cell)),
-                        Direction::Backward => range.rev().all(|(tail, cell)| push(tail, cell)),
+                        Direction::Forward => range.all(|(tail, cell)| seen(tail, cell)),
+                        Direction::Backward => range.rev().all(|(tail, cell)| seen(tail, cell)),
                     }
                 }
             }
@@ -563,7 +593,18 @@ impl Table {
         out: &mut Vec<Item>,
     ) -> bool {
         let window = Window { space: run.space, group: run.group, lo, lo_open, hi: None };
-        self.collect_shard(run.shard, window, Direction::Forward, snapshot, limit, out)
+        self.walk_shard(run.shard, window, Direction::Forward, snapshot, &mut collector(limit, out))
+    }
+}
+
+/// Puts rows into `out` until it holds `limit`.
+fn collector(limit: usize, out: &mut Vec<Item>) -> impl FnMut(u64, &Tail, &Option<Value>) -> bool {
+    move |order, tail, value| {
+        if out.len() >= limit {
+            return false;
+        }
+        out.push(Item { order, tail: tail.clone(), value: value.clone() });
+        true
     }
 }
 

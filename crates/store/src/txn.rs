@@ -4,7 +4,8 @@
 //! publishes the number with one store. Until then every change can be taken back by the undo log.
 
 use ardb_base::id::{KeyspaceId, ObjectId, Offset, UnixMs};
-use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value, row::Visit};
+use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value};
 use parking_lot::MutexGuard;
 
 use std::sync::atomic::Ordering;
@@ -391,6 +392,10 @@ impl Rows for WriteTxn<'_> {
 
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         self.writer.view.1.scan(range, direction, self.writer.seq, visit)
+    }
+
+    fn values(&self, range: RowRange<'_>, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        self.writer.view.1.values(range, self.writer.seq, visit)
     }
 
     fn keyspace(&self, db: u32) -> KeyspaceId {

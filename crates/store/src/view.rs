@@ -11,14 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ardb_base::id::{Generation, KeyspaceId};
-use ardb_engine::{Direction, EngineError, RowKey, RowRange, Snapshot, Value, row::Visit};
+use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Snapshot, Value};
 use parking_lot::Mutex;
 
 use crate::cache::RowCache;
 use crate::catalog::Counts;
 use crate::readers::Slot;
 use crate::scan;
-use crate::table::{Lookup, Table};
+use crate::table::{Lookup, Table, Window};
+
+/// Rows that are visited under a shard's lock.
+const PIECE: usize = 256;
 
 /// One state of everything that rows are read from.
 pub struct View {
@@ -103,6 +107,24 @@ impl View {
             key.encode(encoded);
             self.engine.get(encoded)
         })
+    }
+
+    /// Visits the values of `range`, upward, at snapshot `seq`.
+    pub fn values(&self, range: RowRange<'_>, seq: u64, visit: &mut VisitValue<'_>) -> Result<(), EngineError> {
+        if range.group < self.active.fresh_from() {
+            return self.scan(range, Direction::Forward, seq, &mut |_, value| visit(value));
+        }
+        // All in one table, which is walked in place, a piece at a time: a writer waits for no more than one.
+        let RowRange { space, group, from, to } = range;
+        let window = Window { space, group, lo: from, lo_open: false, hi: to };
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        let mut last = self.active.values(window, seq, PIECE, visit);
+        while let Some((order, tail)) = last {
+            last = self.active.values(Window { lo: (order, &tail), lo_open: true, ..window }, seq, PIECE, visit);
+        }
+        Ok(())
     }
 
     /// Visits the rows of `range` at snapshot `seq`.

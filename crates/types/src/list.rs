@@ -149,6 +149,28 @@ impl List {
         })
     }
 
+    /// Visits the elements at indexes `from..to` (within the length) with nothing but their bytes; how many there were. `visit` must not read rows.
+    pub fn values(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, EngineError> {
+        if from >= to {
+            return Ok(0);
+        }
+        let first = order_of_i64(self.head + from as i64);
+        let last = order_of_i64(self.head + to as i64 - 1);
+        let mut seen = 0;
+        rows.values(RowRange::orders(Space::Element, self.base.object().0, first, last), &mut |value| {
+            seen += 1;
+            visit(value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(seen)
+    }
+
     /// Keeps only the elements at indexes `from..to`.
     pub fn trim(&mut self, rows: &mut (impl RowsMut + ?Sized), from: u64, to: u64) {
         let to = to.min(self.len());

@@ -203,13 +203,7 @@ fn lrange(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     };
     let (from, to) = clamp(start, stop, list.len());
     ctx.out.array((to - from) as usize);
-    let mut replied = 0;
-    list.range(&ctx.rows, from, to, Direction::Forward, &mut |_, value| {
-        replied += 1;
-        ctx.out.bulk(value);
-        ControlFlow::Continue(())
-    })?;
-    if replied != to - from {
+    if list.values(&ctx.rows, from, to, &mut |value| ctx.out.bulk(value))? != to - from {
         return Err(ardb_types::TypeError::Corrupt("a list lacks elements that its header counts".into()).into());
     }
     Ok(Outcome::Done)

@@ -126,8 +126,13 @@ impl Connection {
 
     /// Whether the client lets its replies lie for too long, by the limit of its class.
     pub fn over_limit(&mut self, limits: &[OutputLimit; 3], now: i64) -> bool {
-        let limit = limits[(self.info.class() as usize).min(2)];
         let unsent = self.unsent() as u64;
+        // Nearly always it is under the limits of all classes, and which is its own need not be known.
+        if limits.iter().all(|limit| [limit.hard, limit.soft].iter().all(|&bytes| bytes == 0 || unsent < bytes)) {
+            self.over_since = None;
+            return false;
+        }
+        let limit = limits[(self.info.class() as usize).min(2)];
         if limit.hard > 0 && unsent >= limit.hard {
             return true;
         }

@@ -53,6 +53,8 @@ pub struct Worker {
     /// When clients stop waiting, with their ids.
     pub(super) deadlines: BTreeSet<(i64, u64)>,
     spare: Vec<Vec<u8>>,
+    /// How many of `spare` no round has needed since they were last looked at.
+    unused: usize,
     messages: Vec<Message>,
     next_round: i64,
     stopping: bool,
@@ -92,6 +94,7 @@ impl Worker {
             by_id: HashMap::new(),
             deadlines: BTreeSet::new(),
             spare: Vec::new(),
+            unused: 0,
             messages: Vec::new(),
             next_round: 0,
             stopping: false,
@@ -301,7 +304,9 @@ impl Worker {
                 self.queue(slot);
             }
         }
-        self.spare.truncate(16);
+        // As many as a round needs stay.
+        self.spare.truncate(self.spare.len().saturating_sub(self.unused));
+        self.unused = self.spare.len();
     }
 
     /// Closes a client that does not read its replies.
@@ -330,6 +335,7 @@ impl Worker {
             }
             self.receive(slot, now);
         }
+        self.unused = self.unused.min(self.spare.len());
         self = self.execute(&slots)?;
         let limits = *self.server.output_limits.read();
         for slot in slots {

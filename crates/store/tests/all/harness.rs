@@ -255,11 +255,22 @@ pub fn dump(rows: &dyn Rows, direction: Direction) -> Result<Model, EngineError>
         })?;
         for (n, object, size) in big {
             let mut fields = BTreeMap::new();
+            let mut order = Vec::new();
             rows.scan(RowRange::group(Space::Member, object.0), direction, &mut |key, row| {
                 let field = std::str::from_utf8(&key.tail[1..]).expect("text").parse().expect("a number");
                 fields.insert(field, number(row));
+                order.push(number(row));
                 ControlFlow::Continue(())
             })?;
+            let mut values = Vec::new();
+            rows.values(RowRange::group(Space::Member, object.0), &mut |row| {
+                values.push(number(row));
+                ControlFlow::Continue(())
+            })?;
+            if direction == Direction::Backward {
+                order.reverse();
+            }
+            assert_eq!(values, order, "db {db} key {n}: the values alone");
             assert_eq!(fields.len() as u64, size, "db {db} key {n}: the size stands in the key's row");
             keys.insert(n, Val::Big(fields));
         }
