@@ -21,6 +21,7 @@ pub mod reply;
 pub mod scripted;
 pub mod sentinel;
 pub mod server;
+pub mod usage;
 pub mod wait;
 pub mod wiretap;
 
