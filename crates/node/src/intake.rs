@@ -9,41 +9,22 @@ use ardb_base::id::{Offset, ReplId};
 use ardb_commands::persist::load::{Existing, LoadError, Loader, Target};
 use ardb_engine::RowsMut;
 use ardb_rdb::{KeyMeta, Kind, Options, Reader, Sink};
-use ardb_store::{GenerationError, GenerationLoader, History, SyncPoint, WriteTxn};
+use ardb_store::{BulkLoad, GenerationError, GenerationLoader, History, SyncPoint};
 
 use crate::Node;
 
-/// Bytes of rows after which a transaction of the loader is committed.
-const COMMIT: usize = 1 << 20;
-
-/// A generation being filled: commits when enough has come, and lets rows go to the engine.
-struct Filling<'g> {
-    generation: &'g GenerationLoader,
-    txn: Option<WriteTxn<'g>>,
-    bytes: usize,
-}
-
-impl<'g> Filling<'g> {
-    fn commit(&mut self) -> Result<(), GenerationError> {
-        self.bytes = 0;
-        if let Some(mut txn) = self.txn.take() {
-            txn.commit()?;
-        }
-        self.generation.relieve()
-    }
-}
+/// A generation being filled.
+struct Filling<'g>(BulkLoad<'g>);
 
 impl Target for Filling<'_> {
     type Error = GenerationError;
 
     fn rows(&mut self) -> &mut dyn RowsMut {
-        let generation = self.generation;
-        self.txn.get_or_insert_with(|| generation.write())
+        &mut self.0
     }
 
-    fn pace(&mut self, bytes: usize) -> Result<(), GenerationError> {
-        self.bytes += bytes;
-        if self.bytes < COMMIT { Ok(()) } else { self.commit() }
+    fn pace(&mut self, _bytes: usize) -> Result<(), GenerationError> {
+        self.0.pace()
     }
 }
 
@@ -137,8 +118,8 @@ pub enum IntakeError {
 
 /// Reads an RDB to its end into a generation. Gives the input back, which may have failed for reasons of its own.
 pub fn load<R: BufRead>(generation: &GenerationLoader, databases: u32, input: R) -> (Result<Loaded, IntakeError>, R) {
-    let filling = Filling { generation, txn: None, bytes: 0 };
-    let mut intake = Intake { loader: Loader::new(filling, databases, Existing::Refuse), stream_db: None };
+    let mut intake =
+        Intake { loader: Loader::new(Filling(generation.bulk()), databases, Existing::Refuse), stream_db: None };
     let mut reader = Reader::new(input, Options::default());
     let read = reader.read(&mut intake);
     let input = reader.into_inner();
@@ -148,7 +129,7 @@ pub fn load<R: BufRead>(generation: &GenerationLoader, databases: u32, input: R)
     };
     let Intake { loader, stream_db } = intake;
     let (keys, functions) = (loader.keys, loader.functions);
-    let committed = loader.into_target().commit();
+    let committed = loader.into_target().0.finish();
     let loaded = Loaded { keys, functions, bytes: summary.bytes, version: summary.version, stream_db };
     (committed.map(|()| loaded).map_err(IntakeError::from), input)
 }

@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
 
 mod background;
+mod bulk;
 mod cache;
 mod catalog;
 mod checkpoint;
@@ -40,6 +41,7 @@ mod txn;
 pub mod versions;
 mod view;
 
+pub use bulk::BulkLoad;
 pub use cache::CacheStats;
 pub use error::{CheckpointError, CommitError, GenerationError, OpenError, ReplayError, StateError};
 pub use generation::{GenerationLoader, SyncPoint};

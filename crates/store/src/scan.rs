@@ -95,13 +95,13 @@ thread_local! {
 }
 
 /// The engine's rows of one range.
-struct EngineSource<'a> {
+pub struct EngineSource<'a> {
     cursor: Box<dyn Cursor + 'a>,
     direction: Direction,
 }
 
 impl<'a> EngineSource<'a> {
-    fn new(snapshot: &'a dyn Snapshot, range: &RowRange<'_>, direction: Direction) -> Result<Self, EngineError> {
+    pub fn new(snapshot: &'a dyn Snapshot, range: &RowRange<'_>, direction: Direction) -> Result<Self, EngineError> {
         let start = RowKey::new(range.space, range.group, range.from.0, range.from.1).encoded();
         let end = match range.to {
             Some((order, tail)) => RowKey::new(range.space, range.group, order, tail).encoded(),
@@ -119,7 +119,7 @@ impl<'a> EngineSource<'a> {
         Ok(EngineSource { cursor, direction })
     }
 
-    fn head(&self) -> Result<Option<(RowKey<'_>, &[u8])>, EngineError> {
+    pub fn head(&self) -> Result<Option<(RowKey<'_>, &[u8])>, EngineError> {
         match self.cursor.row() {
             None => Ok(None),
             Some((key, value)) => match RowKey::decode(key) {
@@ -133,7 +133,7 @@ impl<'a> EngineSource<'a> {
         }
     }
 
-    fn advance(&mut self) -> Result<(), EngineError> {
+    pub fn advance(&mut self) -> Result<(), EngineError> {
         match self.direction {
             Direction::Forward => self.cursor.next(),
             Direction::Backward => self.cursor.prev(),
@@ -238,7 +238,7 @@ pub fn scan(
     }
 }
 
-fn comes_first(a: (u64, &[u8]), b: (u64, &[u8]), direction: Direction) -> Ordering {
+pub fn comes_first(a: (u64, &[u8]), b: (u64, &[u8]), direction: Direction) -> Ordering {
     match direction {
         Direction::Forward => a.cmp(&b),
         Direction::Backward => b.cmp(&a),

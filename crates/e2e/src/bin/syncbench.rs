@@ -45,7 +45,7 @@ fn start(kind: Kind, options: &Options) -> Result<Server> {
     let setup = Setup::new(kind);
     match kind {
         Kind::Ardb => setup.with_own("memory-limit", options.text("memory")).start(),
-        Kind::Redis(_) => setup.start(),
+        Kind::Redis(_) | Kind::Valkey(_) => setup.start(),
     }
 }
 

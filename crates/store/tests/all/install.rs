@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use ardb_base::disk::{DirEntry, DirLock, Disk, DiskError, DiskErrorKind, RegionWriter, SimDisk};
 use ardb_base::id::{Offset, ReplId};
 use ardb_base::random::Random;
+use ardb_engine::faulty::Call;
 use ardb_engine::{Direction, Space};
 use ardb_store::{History, RawLoad, RawRow, RowSource, Store, StoreSnapshot, SyncPoint};
 
@@ -43,6 +44,91 @@ fn load(store: &Store, random: &mut Random) -> Option<(ardb_store::GenerationLoa
 fn generations(world: &World) -> usize {
     let entries = world.disk.list(Path::new("/data")).expect("the directory is there");
     entries.iter().filter(|entry| entry.name.starts_with("gen-")).count()
+}
+
+/// The same changes, past the table: what was put can be read and walked over at once, wherever it is by then.
+#[test]
+fn rows_in_bulk_are_those_of_the_model() {
+    for round in 0..40 {
+        let seed = std::env::var("ARDB_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(100 + round);
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        // From buffers of a row or two to one that holds everything.
+        world.memory.changed = 1 << (8 + 2 * random.below(5));
+        let (store, _) = world.open();
+        let loader = store.begin_generation().expect("no faults");
+        let mut bulk = loader.bulk();
+        let mut model = empty_model();
+        for step in 0..200 {
+            let op = random_op(&mut random);
+            op.apply(&mut bulk).expect("no faults");
+            op.apply_to_model(&mut model);
+            bulk.pace().expect("no faults");
+            if step % 20 == 0 {
+                let direction = if random.one_in(2) { Direction::Forward } else { Direction::Backward };
+                let found = dump(&bulk, direction).expect("no faults");
+                assert_eq!(found, model, "seed {seed}, step {step}, {direction:?}");
+            }
+        }
+        bulk.finish().expect("no faults");
+        assert_eq!(dump(&loader.reader().begin(), Direction::Forward).expect("no faults"), model, "seed {seed}");
+        // Ordinary transactions can go on from there.
+        let op = random_op(&mut random);
+        op.apply_to_model(&mut model);
+        let mut txn = loader.write();
+        op.apply(&mut txn).expect("no faults");
+        txn.commit().expect("no faults");
+        drop(txn);
+        store.install(loader, point(), None).expect("no faults");
+        for _ in 0..40 {
+            let op = random_op(&mut random);
+            op.apply_to_model(&mut model);
+            commit(&store, &[op]);
+            store.tick().expect("no faults");
+        }
+        store.checkpoint().expect("no faults");
+        assert_eq!(dump(&store.reader().begin(), Direction::Forward).expect("no faults"), model, "seed {seed}");
+        drop(store);
+        let (store, _) = world.open();
+        assert_eq!(dump(&store.reader().begin(), Direction::Forward).expect("no faults"), model, "seed {seed}");
+    }
+}
+
+/// A commit of the new engine fails, or the load is given up while one is under way: nothing is left, and the old data are served.
+#[test]
+fn a_bulk_load_that_fails_leaves_nothing() {
+    let mut failed = 0;
+    for step in 1..30 {
+        let mut world = World::new();
+        world.memory.changed = 1 << 10;
+        let (store, _) = world.open();
+        commit(&store, &[Op::Set(0, 1, 1)]);
+        let before = dump(&store.reader().begin(), Direction::Forward).expect("no faults");
+        let loader = store.begin_generation().expect("no faults yet");
+        world.faults().fail_nth(Call::Commit, step);
+        let mut random = Random::new(step);
+        let mut bulk = loader.bulk();
+        let load = |bulk: &mut ardb_store::BulkLoad<'_>, random: &mut Random| {
+            for _ in 0..60 {
+                random_op(random).apply(bulk)?;
+                bulk.pace().map_err(|error| ardb_engine::EngineError::new("load", error))?;
+            }
+            Ok::<(), ardb_engine::EngineError>(())
+        };
+        let loaded = load(&mut bulk, &mut random);
+        let ended = if step % 5 == 0 || loaded.is_err() {
+            drop(bulk);
+            loaded.map_err(ardb_store::GenerationError::Engine)
+        } else {
+            bulk.finish()
+        };
+        failed += u64::from(ended.is_err());
+        drop(loader);
+        assert_eq!(generations(&world), 1);
+        assert_eq!(dump(&store.reader().begin(), Direction::Forward).expect("no faults"), before);
+    }
+    assert!(failed > 5, "only {failed} loads failed");
 }
 
 #[test]
