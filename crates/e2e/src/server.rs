@@ -225,8 +225,8 @@ impl Server {
                 client.set_timeout(limit)?;
                 match client.ask("PING") {
                     Ok(Reply::Error(text)) if text.starts_with(b"LOADING") => {}
-                    Ok(_) => return Ok(()),
-                    Err(_) => {}
+                    Ok(_) if self.is_ours(&mut client) => return Ok(()),
+                    Ok(_) | Err(_) => {}
                 }
             }
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
@@ -237,6 +237,13 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether it is this process that answers, and not another one that has taken the port meanwhile. One that tells nothing before it
+    /// knows a password is believed.
+    fn is_ours(&self, client: &mut Client) -> bool {
+        let told = client.info("server").ok().and_then(|info| info.get("process_id")?.parse::<u32>().ok());
+        told.is_none() || told == self.pid()
     }
 
     /// The kind of server this is.
