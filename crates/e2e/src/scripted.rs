@@ -62,7 +62,7 @@ impl Guest {
         while !self.stop.load(Ordering::SeqCst) {
             if let Some((command, _)) = self.tap.command(Duration::from_millis(50))? {
                 let words = line(&command);
-                if let Some(offset) = words.strip_prefix("REPLCONF ACK ").and_then(|text| text.parse().ok()) {
+                if let Some(offset) = acknowledged_by(&command) {
                     acknowledged(offset);
                 } else if !words.is_empty() {
                     self.said.push(words);
@@ -71,6 +71,13 @@ impl Guest {
         }
         Ok(())
     }
+}
+
+/// The offset in an acknowledgement; what else may stand in it (FACK, how much is durable) does not count.
+#[must_use]
+pub fn acknowledged_by(command: &Command) -> Option<u64> {
+    let words = line(command);
+    words.strip_prefix("REPLCONF ACK ")?.split(' ').next()?.parse().ok()
 }
 
 /// The master. It ends with this.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ardb_e2e::client::encode;
-use ardb_e2e::scripted::{Scripted, rdb, rdb_string};
+use ardb_e2e::scripted::{Scripted, acknowledged_by, rdb, rdb_string};
 use ardb_e2e::server::{Server, Setup, stands_in};
 use ardb_e2e::wait::{follow, wait_equal, wait_linked, wait_until};
 use ardb_e2e::wiretap::line;
@@ -269,9 +269,9 @@ fn it_asks_for_the_byte_after_its_last_and_takes_a_new_name() {
                     let start = Instant::now();
                     while acknowledged.load(Ordering::SeqCst) < end && start.elapsed() < LIMIT {
                         if let Some((command, _)) = guest.tap.command(Duration::from_millis(50))?
-                            && let Some(offset) = line(&command).strip_prefix("REPLCONF ACK ")
+                            && let Some(offset) = acknowledged_by(&command)
                         {
-                            acknowledged.store(offset.parse().unwrap_or(0), Ordering::SeqCst);
+                            acknowledged.store(offset, Ordering::SeqCst);
                         }
                     }
                     Ok(())
