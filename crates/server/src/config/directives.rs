@@ -132,7 +132,7 @@ const DATA: &[Directive] = &[
     Directive::new(
         "checkpoint-period",
         Kind::Int(1, INT),
-        "60",
+        "600",
         "Seconds after which changed rows go to the engine even if they are few.",
     ),
     Directive::new("dbfilename", Kind::FileName, "dump.rdb", "Name of the RDB file that SAVE and BGSAVE write."),
