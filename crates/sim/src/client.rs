@@ -34,14 +34,13 @@ pub struct Reply {
     pub confirms: Option<Confirmed>,
 }
 
-/// Nodes that have all of a client's writes on a node up to an offset of a name, as that node knew at a moment.
+/// Nodes that have all of a client's writes on a node up to an offset of a name, with the time at which each said so. (It may be gone when that is heard.)
 #[derive(Clone, Debug)]
 pub struct Confirmed {
-    pub by: Vec<usize>,
+    pub by: Vec<(usize, u64)>,
     pub node: usize,
     pub name: ardb_base::id::ReplId,
     pub target: u64,
-    pub at: u64,
 }
 
 /// A client.

@@ -135,6 +135,9 @@ impl World<'_> {
         if streams {
             let machine = &mut self.machines[node];
             machine.promised = machine.promised.max(at);
+            if let Some(connection) = self.conns.get_mut(&conn) {
+                connection.acks.push((at, self.now));
+            }
         }
         self.send(conn, 1, &out);
         Ok(())

@@ -38,6 +38,8 @@ pub struct Conn {
     pub incarnations: [u64; 2],
     /// By the side that they lead to.
     pub to: [Pipe; 2],
+    /// What the replica has acknowledged over it, and when it said so.
+    pub acks: Vec<(u64, u64)>,
     /// The true history of the data set that is sent over it, if one is.
     pub dump: Option<crate::truth::Content>,
 }

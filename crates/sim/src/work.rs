@@ -195,16 +195,20 @@ impl World<'_> {
         let now = self.now;
         let Some(process) = &mut self.machines[node].process else { return };
         let mut replies = Vec::new();
-        let feeds = &process.feeds;
+        let (feeds, conns) = (&process.feeds, &self.conns);
         process.waits.retain(|wait| {
-            let mut by: Vec<usize> =
-                feeds.values().filter(|feed| feed.has(wait.target)).map(|feed| feed.replica).collect();
+            let said = |conn: &u64| {
+                let acks = conns.get(conn).map(|conn| conn.acks.as_slice()).unwrap_or_default();
+                acks.iter().find(|(offset, _)| *offset >= wait.target.0).map_or(now, |(_, at)| *at)
+            };
+            let has = feeds.iter().filter(|(_, feed)| feed.has(wait.target));
+            let mut by: Vec<(usize, u64)> = has.map(|(conn, feed)| (feed.replica, said(conn))).collect();
             by.sort_unstable();
-            by.dedup();
+            by.dedup_by_key(|(node, _)| *node);
             let over = by.len() as u64 >= wait.replicas || wait.until <= now;
             if over {
                 let target = wait.target.0;
-                let confirms = Some(Confirmed { by, node, name: wait.name, target, at: now });
+                let confirms = Some(Confirmed { by, node, name: wait.name, target });
                 replies.push(Reply { client: wait.client, number: wait.number, write: None, confirms });
             }
             !over
@@ -235,7 +239,7 @@ impl World<'_> {
                     && write.end <= confirmed.target
             });
             for write in writes {
-                write.confirmed.extend(confirmed.by.iter().map(|node| (*node, confirmed.at)));
+                write.confirmed.extend(confirmed.by.iter().copied());
             }
         }
         self.client_goes_on(reply.client);

@@ -169,7 +169,8 @@ impl<'t> World<'t> {
         self.calls += 1;
         let incarnations = [self.machines[replica].incarnation, self.machines[master].incarnation];
         let to = [Pipe::default(), Pipe::default()];
-        self.conns.insert(self.calls, Conn { nodes: [replica, master], incarnations, to, dump: None });
+        self.conns
+            .insert(self.calls, Conn { nodes: [replica, master], incarnations, to, acks: Vec::new(), dump: None });
         if let Some(process) = &mut self.machines[master].process {
             process.feeds.insert(self.calls, Feed::new(replica));
         }
@@ -360,10 +361,8 @@ impl<'t> World<'t> {
                 (None, None) => self.truth.born(history.id, None, Kind::Root, node, now, &content),
                 (Some(_), Some(true)) if doubt => {}
                 (Some(before), None) if doubt || ended == Ended::Machine => {
-                    let kind = match ended {
-                        Ended::Process => Kind::Promotion,
-                        Ended::Machine => Kind::PowerLoss { synced, always },
-                    };
+                    // A promotion that could not be written may be found on the disk all the same.
+                    let kind = if doubt { Kind::Promotion } else { Kind::PowerLoss { synced, always } };
                     if !doubt && (history.second, history.second_until.0) != (before, end) {
                         return Err(Violation(format!("node {node} knows its old name wrongly: {history:?} at {end}")));
                     }

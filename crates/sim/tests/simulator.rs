@@ -50,6 +50,12 @@ fn found(sabotage: Sabotage, most: u64) -> String {
 }
 
 #[test]
+fn a_position_apart_from_its_rows_is_found() {
+    let violation = found(Sabotage::PositionApart, 120);
+    assert!(violation.contains("are not what its history makes"), "{violation}");
+}
+
+#[test]
 fn a_name_kept_after_a_lost_tail_is_found() {
     let violation = found(Sabotage::IdKept, 60);
     assert!(violation.contains("two histories have the name"), "{violation}");
