@@ -102,8 +102,11 @@ fi
 
 out=$(find "$dir/build/target/release/build" -path '*/rust-librocksdb-sys-*/out/librocksdb.a' -printf '%T@ %h\n' | sort -n | tail -1 | cut -d' ' -f2-)
 [ -n "$out" ] || die "the build left no librocksdb.a; see $log"
-source_dir=$(cd "$dir/build" && cargo metadata --format-version 1 --offline 2>/dev/null \
-    | grep -o '"manifest_path":"[^"]*rust-librocksdb-sys-[^"]*"' | head -1 | sed 's/.*:"//; s/"$//; s,/Cargo.toml$,,')
+# Not offline: a new machine has not fetched what other platforms need, and without the filter cargo asks for that too.
+host=$(rustc -vV | sed -n 's/^host: //p')
+(cd "$dir/build" && cargo metadata --format-version 1 --filter-platform "$host") >"$dir/build/metadata.json" 2>>"$log" \
+    || { tail -n 20 "$log" >&2; die "cargo metadata failed; the whole output is in $log"; }
+source_dir=$(grep -o '"manifest_path":"[^"]*rust-librocksdb-sys-[^"]*"' "$dir/build/metadata.json" | head -1 | sed 's/.*:"//; s/"$//; s,/Cargo.toml$,,' || true)
 [ -d "$source_dir/rocksdb/include" ] || die "the headers are not where the sys crate keeps them: $source_dir"
 
 mkdir -p "$dir/lib"

@@ -73,7 +73,7 @@ pub struct StoreOptions {
     pub fsync: Fsync,
     /// A checkpoint begins at the latest when changes have waited this long, in milliseconds.
     pub checkpoint_age_ms: u64,
-    /// Names this run of the machine. If it changed since an unclean end, the tail of the log is suspect.
+    /// Names this run of the machine. If it changed since an unclean end, the tail of the log is suspect; zeros, if there is no name, count as changed.
     pub boot_id: [u8; 16],
     /// Fills a buffer with random bytes, for replication ids.
     pub random: RandomSource,

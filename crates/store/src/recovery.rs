@@ -109,7 +109,8 @@ impl Store {
             return Err(OpenError::Gap { log_start: found.start, checkpoint: position.offset });
         }
 
-        let boot_changed = before.boot_id != options.boot_id;
+        // Zeros: the system does not tell, so it may have been another run of the machine.
+        let boot_changed = before.boot_id != options.boot_id || options.boot_id == [0; 16];
         // A log that is missing, or shorter than the engine, was damaged or taken away: nothing in it connects to what replicas have.
         let engine_ahead = found.end < position.offset || (found.created && !created);
         // A process that dies loses nothing that it appended; a machine may. A cut that is more than an append in progress is a loss in any case.

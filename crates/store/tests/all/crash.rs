@@ -202,6 +202,19 @@ fn a_killed_process_keeps_its_id_and_a_suspect_tail_gets_another() {
 }
 
 #[test]
+fn a_system_that_does_not_name_its_runs_is_not_trusted() {
+    let mut world = World::new();
+    world.boot = 0;
+    let (store, _) = world.open();
+    let id = store.history().id;
+    commit(&store, &[Op::Set(0, 1, 1)]);
+    drop(store);
+    world.disk.kill();
+    let (_store, recovery) = world.open();
+    assert_eq!((recovery.boot_changed, recovery.replaced_id), (true, Some(id)));
+}
+
+#[test]
 fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
     let world = World::new();
     let (store, _) = world.open();
