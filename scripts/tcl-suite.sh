@@ -7,6 +7,9 @@
 # "-slow -needs:debug -needs:config-maxmemory"). Time limit a unit: LIMIT seconds (default 240). The exit status is 1 if anything
 # failed that is not listed in scripts/tcl-known.txt (unit, a tab, the test's name, a tab, the reason).
 #
+# The server has one network thread: some tests send to several connections and wait for no reply, and take it that the commands are
+# executed in that order, which nothing promises where two threads read them.
+#
 # An error in a test's body ends the run of its unit. So tests of what the server does not have are left out, and shown:
 # those of scripts/tcl-skip.txt (unit, a tab, the test's name or /pattern, a tab, the reason). The units run in a scratch copy, where
 # unit/scripting has only its half for EVAL: its other half is about functions.
@@ -51,7 +54,7 @@ for unit in "${units[@]}"; do
     out=$work/$(echo "$unit" | tr / _).out
     port=$(free_port)
     dir=$work/$(echo "$unit" | tr / _)
-    if stands_in; then more=(--enable-debug-command yes); else more=(); fi
+    if stands_in; then more=(--enable-debug-command yes); else more=(--io-threads 1); fi
     start "$ardb" "$port" "$dir" "${more[@]}"
     pid=$started
     begin=$SECONDS

@@ -89,7 +89,8 @@ fn scores_as_numbers(value: Reply) -> Reply {
     let Reply::Array(mut items) = value else { return value };
     for score in items.iter_mut().skip(1).step_by(2) {
         if let Ok(number) = score.text().parse::<f64>() {
-            *score = Reply::Bulk(number.to_string().into_bytes());
+            // Without the sign of a zero, which Redis keeps or drops with the encoding.
+            *score = Reply::Bulk((number + 0.0).to_string().into_bytes());
         }
     }
     Reply::Array(items)

@@ -15,6 +15,7 @@ use ardb_base::random::Random;
 
 use crate::client::Client;
 use crate::reply::Reply;
+use crate::wait::wait_until;
 use crate::{Result, error, peers};
 
 /// What kind of server to start.
@@ -297,21 +298,27 @@ impl Server {
         self.wait_end(Duration::from_secs(20))
     }
 
-    /// Sends it a signal: TERM, STOP or CONT.
+    /// Sends it a signal: TERM, STOP or CONT. After STOP all of its threads stand still: the kernel stops them one by one, and on a busy
+    /// machine the last may run for some time more.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it does not run, or has not stopped after 20 seconds.
     pub fn signal(&self, name: &str) -> Result<()> {
         use rustix::process::{Pid, Signal, kill_process};
-        let pid = self.pid().ok_or_else(|| error("not running"))?;
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| error("a process id out of range"))?;
+        let number = self.pid().ok_or_else(|| error("not running"))?;
+        let pid =
+            i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(|| error("a process id out of range"))?;
         let signal = match name {
             "TERM" => Signal::TERM,
             "STOP" => Signal::STOP,
             "CONT" => Signal::CONT,
             _ => return Err(error(format!("no signal {name}"))),
         };
-        Ok(kill_process(pid, signal)?)
+        kill_process(pid, signal)?;
+        if name == "STOP" {
+            wait_until("all threads stand still", Duration::from_secs(20), || stands_still(number))?;
+        }
+        Ok(())
     }
 
     /// Waits until it has ended of its own.
@@ -401,4 +408,16 @@ impl Drop for Server {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn stands_still(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        // The name, in parentheses, may hold anything; the state comes right after it.
+        if !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
