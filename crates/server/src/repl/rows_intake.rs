@@ -277,7 +277,12 @@ impl Ongoing {
             }
         }
         let partial = self.partial.get_or_insert_with(|| Partial::new(sync));
-        rows(server, wire, partial, (id, offset))?;
+        let came = rows(server, wire, partial, (id, offset));
+        if came.is_err() && partial.worker.is_none() && partial.receiver.next() > 0 {
+            // The opening came and nothing could be opened for it, so there is nothing that the blocks behind it could go on with.
+            self.partial = None;
+        }
+        came?;
         let Some(Partial { receiver, worker: Some(worker), view, bytes, .. }) = self.partial.take() else {
             unreachable!("the end comes after the opening, which starts the worker")
         };
