@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use ardb_base::id::{Offset, ReplId};
 use ardb_base::random::Random;
 use ardb_e2e::client::Command;
 use ardb_e2e::load::{Flavor, Generator, Load, populate};
 use ardb_e2e::options::seed;
 use ardb_e2e::proxy::Proxy;
+use ardb_e2e::scripted::{Scripted, rdb, rdb_string};
 use ardb_e2e::server::{Server, Setup, stands_in};
 use ardb_e2e::wait::{follow, syncs, wait_equal, wait_linked, wait_until};
+use ardb_e2e::wiretap::{line, name};
+use ardb_repl::rows::{Opening, RowsSender, SyncId};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -243,4 +247,45 @@ fn engines_may_differ() {
         wait_equal(&master, &replica, LIMIT).unwrap();
         assert_eq!(syncs(&mut master.client().unwrap()).unwrap().0, 1, "{one} to {other}");
     }
+}
+
+/// A master whose opening names another offset than its answer, and which is glad to go on behind it.
+#[test]
+fn an_opening_that_cannot_be_opened_is_forgotten() {
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+    if stands_in() {
+        return;
+    }
+    let id = ReplId::parse(ID.as_bytes()).unwrap();
+    let opening = Opening { id, offset: Offset(101), db: None, keys: 1, about_bytes: 0, catalog: Vec::new() };
+    let mut sender = RowsSender::new(SyncId(id), &opening);
+    let (mut block0, mut block1) = (Vec::new(), Vec::new());
+    sender.open(&mut block0);
+    sender.push(b"key", b"value").unwrap();
+    sender.seal(&mut block1);
+    let dump = rdb("REDIS0006", &[&[0xfe, 0, 0][..], &rdb_string("k"), &rdb_string("v")].concat());
+    let master = Scripted::start(move |guest, _| {
+        loop {
+            let Some((command, _)) = guest.tap.command(LIMIT)? else { return Ok(()) };
+            guest.said.push(line(&command));
+            match name(&command).as_str() {
+                "PING" => guest.tap.send("+PONG\r\n")?,
+                "PSYNC2" => {
+                    let block = u64::from(command.len() > 4);
+                    guest.tap.send(format!("+ROWSYNC {ID} 100 {ID} {block}\r\n"))?;
+                    guest.tap.send(if block == 0 { &block0 } else { &block1 })?;
+                }
+                "PSYNC" => {
+                    guest.full(ID, 100, &dump)?;
+                    return guest.idle(|_| {});
+                }
+                _ => guest.tap.send("+OK\r\n")?,
+            }
+        }
+    })
+    .unwrap();
+    let replica = Setup::ardb().start().unwrap();
+    replica.client().unwrap().must(&format!("REPLICAOF 127.0.0.1 {}", master.port)).unwrap();
+    wait_until("it asks for an RDB instead", LIMIT, || Ok(replica.client()?.ask("GET k")?.text() == "v"))
+        .unwrap_or_else(|failure| panic!("{failure}: {:?}\n{}", master.said(), replica.log_tail()));
 }
