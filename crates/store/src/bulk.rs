@@ -20,13 +20,12 @@ use ardb_engine::{
     Change, ChangeSource, Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Snapshot, Space, Value,
 };
 
-use crate::catalog::{Catalog, Counts, Database};
+use crate::catalog::{Catalog, Database};
 use crate::core::Core;
 use crate::error::GenerationError;
 use crate::generation::GenerationLoader;
 use crate::place::{Place, mix};
 use crate::scan::{EngineSource, comes_first};
-use crate::table::Table;
 
 /// Marks a row that is deleted.
 const DELETED: u32 = u32::MAX;
@@ -268,24 +267,8 @@ impl BulkLoad<'_> {
         self.hand_over()?;
         self.wait()?;
         let core = self.loader.core();
-        let catalog = self.catalog.clone();
-        let mut txn = self.loader.write();
-        let writer = txn.writer();
-        let seq = writer.seq;
         let engine = core.engine.read().snapshot();
-        let old = core.publication.change(|view| {
-            view.active = Arc::new(Table::new(catalog.next_id));
-            view.engine = engine;
-            view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
-            view.counts = Arc::new(Counts::new(&catalog, seq));
-            view.from_seq = seq;
-        });
-        core.publication.commit(seq);
-        core.bury(old);
-        writer.catalog = catalog;
-        writer.seq = seq + 1;
-        writer.gathered = false;
-        writer.renew_view(core);
+        self.loader.write().writer().adopt(core, self.catalog.clone(), engine);
         Ok(())
     }
 

@@ -214,6 +214,25 @@ impl Core {
 }
 
 impl Writer {
+    /// Takes over rows that came into the engine past the table: what is read from now on is `engine`, an empty table, and this catalog. Only between
+    /// batches, and before anything else was written.
+    pub fn adopt(&mut self, core: &Core, catalog: Catalog, engine: Arc<dyn Snapshot>) {
+        let seq = self.seq;
+        let old = core.publication.change(|view| {
+            view.active = Arc::new(Table::new(catalog.next_id));
+            view.engine = engine;
+            view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
+            view.counts = Arc::new(Counts::new(&catalog, seq));
+            view.from_seq = seq;
+        });
+        core.publication.commit(seq);
+        core.bury(old);
+        self.catalog = catalog;
+        self.seq = seq + 1;
+        self.gathered = false;
+        self.renew_view(core);
+    }
+
     /// Takes the newest view. Only between batches.
     pub fn renew_view(&mut self, core: &Core) {
         if self.undo.is_empty() && self.view.0 != core.publication.version() {

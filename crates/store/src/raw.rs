@@ -7,19 +7,16 @@
 //! Invariants: no row is taken that is out of order, belongs to no number of the catalog, or is the store's own; a load ends well only if each
 //! database has exactly as many keys, and as many expiries, as the catalog says.
 
-use std::sync::Arc;
-
 use ardb_base::id::KeyspaceId;
 use ardb_engine::{Change, ChangeSource, EngineError, RowKey, Rows, Space};
 
-use crate::catalog::{Catalog, Counts, Database};
+use crate::catalog::{Catalog, Database};
 use crate::core::FIRST_SEQ;
 use crate::error::GenerationError;
 use crate::generation::GenerationLoader;
 use crate::janitor;
 use crate::place::GROUP_LIMIT;
 use crate::snapshot::StoreSnapshot;
-use crate::table::Table;
 
 /// A row as an engine has it: encoded key and value.
 pub type RawRow<'a> = (&'a [u8], &'a [u8]);
@@ -83,19 +80,8 @@ impl RawLoad {
         if writer.seq > FIRST_SEQ + 1 || !writer.undo.is_empty() {
             return refuse("the catalog comes after rows");
         }
-        let seq = writer.seq;
-        let old = core.publication.change(|view| {
-            view.active = Arc::new(Table::new(catalog.next_id));
-            view.keyspaces = catalog.databases.iter().map(|d| d.keyspace).collect();
-            view.counts = Arc::new(Counts::new(&catalog, seq));
-            view.from_seq = seq;
-        });
-        core.publication.commit(seq);
-        core.bury(old);
-        writer.catalog = catalog;
-        writer.seq = seq + 1;
-        writer.gathered = false;
-        writer.renew_view(core);
+        let engine = core.engine.read().snapshot();
+        writer.adopt(core, catalog, engine);
         drop(txn);
         Ok(RawLoad { loader, next_id, expected, last: Vec::new(), group: None, rows: 0 })
     }
