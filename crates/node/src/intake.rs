@@ -10,6 +10,7 @@ use ardb_commands::persist::load::{Existing, LoadError, Loader, Target};
 use ardb_engine::RowsMut;
 use ardb_rdb::{KeyMeta, Kind, Options, Reader, Sink};
 use ardb_store::{BulkLoad, GenerationError, GenerationLoader, History, SyncPoint};
+use ardb_types::{At, KeyRow, TypeError};
 
 use crate::Node;
 
@@ -21,6 +22,10 @@ impl Target for Filling<'_> {
 
     fn rows(&mut self) -> &mut dyn RowsMut {
         &mut self.0
+    }
+
+    fn standing(&mut self, at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {
+        self.0.recent(&at.row()).map(KeyRow::parse).transpose()
     }
 
     fn pace(&mut self, _bytes: usize) -> Result<(), GenerationError> {

@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, Database};
 use crate::core::Core;
 use crate::error::GenerationError;
 use crate::generation::GenerationLoader;
+use crate::janitor;
 use crate::place::{Place, mix};
 use crate::scan::{EngineSource, comes_first};
 
@@ -32,7 +33,7 @@ const DELETED: u32 = u32::MAX;
 /// No further row of the same hash.
 const NONE: u32 = u32::MAX;
 /// What a row costs in memory beyond its bytes: its entry, its place in the index and in the order.
-const ROW_COST: usize = size_of::<Entry>() + 28;
+const ROW_COST: usize = size_of::<Entry>() + 24 + size_of::<(Place, u32)>();
 
 /// Where a row lies in a buffer's bytes: its tail, and behind that its value.
 struct Entry {
@@ -147,12 +148,13 @@ impl Buffer {
         self.bytes.len() + self.entries.len() * ROW_COST
     }
 
-    /// The rows in order.
-    fn sorted(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
-        order.sort_unstable_by(|&a, &b| {
-            let (a, b) = (&self.entries[a as usize], &self.entries[b as usize]);
-            a.place.cmp(&b.place).then_with(|| self.tail(a).cmp(self.tail(b)))
+    /// The rows in order. Their places lie beside their numbers, so that comparing follows no pointer.
+    fn sorted(&self) -> Vec<(Place, u32)> {
+        let numbered = self.entries.iter().zip(0u32..);
+        let mut order: Vec<(Place, u32)> = numbered.map(|(entry, number)| (entry.place, number)).collect();
+        order.sort_unstable_by(|a, b| {
+            let tail = |row: u32| self.tail(&self.entries[row as usize]);
+            a.0.cmp(&b.0).then_with(|| tail(a.1).cmp(tail(b.1)))
         });
         order
     }
@@ -165,7 +167,7 @@ impl Buffer {
         let engine = core.engine.read().clone();
         let order = self.sorted();
         let part = |from: usize, until: Space| {
-            from + order[from..].partition_point(|&row| self.entries[row as usize].place.space_byte() < until as u8)
+            from + order[from..].partition_point(|(place, _)| place.space_byte() < until as u8)
         };
         let keys = part(0, Space::Member);
         let values = part(keys, Space::Expiry);
@@ -181,14 +183,14 @@ impl Buffer {
 /// Rows of a buffer as the engine takes them.
 struct Source<'a> {
     buffer: &'a Buffer,
-    rows: std::slice::Iter<'a, u32>,
+    rows: std::slice::Iter<'a, (Place, u32)>,
     key: Vec<u8>,
 }
 
 impl ChangeSource for Source<'_> {
     fn next_change(&mut self) -> Option<Change<'_>> {
-        let entry = &self.buffer.entries[*self.rows.next()? as usize];
-        let place = entry.place;
+        let &(place, number) = self.rows.next()?;
+        let entry = &self.buffer.entries[number as usize];
         self.key.clear();
         RowKey::new(place.space(), place.group(), place.order(), self.buffer.tail(entry)).encode(&mut self.key);
         Some((&self.key, self.buffer.value(entry)))
@@ -259,15 +261,48 @@ impl BulkLoad<'_> {
         Ok(())
     }
 
+    /// The key's row, if it is among those in memory. What does not care to be told of a key that stands twice by its name asks here: [`BulkLoad::finish`]
+    /// counts the keys, and that is cheaper than looking each of them up in the engine.
+    #[must_use]
+    pub fn recent(&self, key: &RowKey<'_>) -> Option<Value> {
+        self.buffers(key.group).find_map(|buffer| buffer.get(key)).flatten()
+    }
+
+    /// Whether the engine has the keys that the catalog counts.
+    fn count_keys(&self, engine: &dyn Snapshot) -> Result<(), GenerationError> {
+        for (db, database) in self.catalog.databases.iter().enumerate() {
+            let range = RowRange::group(Space::Key, database.keyspace.0);
+            let mut source = EngineSource::new(engine, &range, Direction::Forward)?;
+            let (mut keys, mut expiries) = (0, 0);
+            while let Some((_, value)) = source.head()? {
+                keys += 1;
+                expiries += u64::from(janitor::expires(value));
+                source.advance()?;
+            }
+            if (keys, expiries) != (database.keys, database.expiries) {
+                return Err(GenerationError::Raw(format!(
+                    "database {db} has {keys} keys, {expiries} of them with an expiry, where {} and {} were loaded: one stands twice",
+                    database.keys, database.expiries
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Brings all rows into the engine, and the catalog into the generation, which can then be read or installed.
     ///
     /// # Errors
-    /// The rows could not be written.
+    /// The rows could not be written, or a key was written without regard to one of its name that was there.
     pub fn finish(mut self) -> Result<(), GenerationError> {
         self.hand_over()?;
+        // A buffer holds no key twice.
+        let several = self.engine.is_some();
         self.wait()?;
         let core = self.loader.core();
         let engine = core.engine.read().snapshot();
+        if several {
+            self.count_keys(&*engine)?;
+        }
         self.loader.write().writer().adopt(core, self.catalog.clone(), engine);
         Ok(())
     }

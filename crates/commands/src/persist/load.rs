@@ -6,7 +6,7 @@
 use ardb_engine::{EngineError, RowsMut};
 use ardb_rdb::{KeyMeta, Kind, Sink};
 use ardb_types::value::{Item, ValueBuilder};
-use ardb_types::{At, TypeError, keyspace};
+use ardb_types::{At, KeyRow, TypeError, keyspace};
 
 use super::value_kind;
 
@@ -17,6 +17,11 @@ pub trait Target {
 
     /// The transaction. What was got before a [`Target::pace`] may be gone after it.
     fn rows(&mut self) -> &mut dyn RowsMut;
+
+    /// The key's row, if there is one. A target that finds out by other means when a key stands twice may know of some only.
+    fn standing(&mut self, at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {
+        keyspace::lookup_raw(self.rows(), at)
+    }
 
     /// Called after each key and, within a big one, after each [`PACE`] bytes or so: the place to commit. `bytes` were written since the last call.
     fn pace(&mut self, bytes: usize) -> Result<(), Self::Error>;
@@ -130,12 +135,12 @@ impl<T: Target> Sink for Loader<T> {
         self.key.clear();
         self.key.extend_from_slice(key);
         self.expiry = meta.expire_at_ms;
-        let rows = self.target.rows();
-        let old = keyspace::lookup_raw(rows, &At::new(rows, self.db, key, i64::MIN))?;
+        let at = At::new(self.target.rows(), self.db, key, i64::MIN);
+        let old = self.target.standing(&at)?;
         if old.is_some() && self.existing == Existing::Refuse {
             return Err(LoadError::Duplicate(String::from_utf8_lossy(key).into_owned()));
         }
-        self.value = Some(ValueBuilder::new(rows, value_kind(kind), old));
+        self.value = Some(ValueBuilder::new(self.target.rows(), value_kind(kind), old));
         Ok(())
     }
 

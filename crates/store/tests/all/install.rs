@@ -8,7 +8,7 @@ use ardb_base::disk::{DirEntry, DirLock, Disk, DiskError, DiskErrorKind, RegionW
 use ardb_base::id::{Offset, ReplId};
 use ardb_base::random::Random;
 use ardb_engine::faulty::Call;
-use ardb_engine::{Direction, Space};
+use ardb_engine::{Direction, RowKey, Rows, RowsMut, Space};
 use ardb_store::{History, RawLoad, RawRow, RowSource, Store, StoreSnapshot, SyncPoint};
 
 use crate::harness::*;
@@ -92,6 +92,29 @@ fn rows_in_bulk_are_those_of_the_model() {
         drop(store);
         let (store, _) = world.open();
         assert_eq!(dump(&store.reader().begin(), Direction::Forward).expect("no faults"), model, "seed {seed}");
+    }
+}
+
+/// Who writes keys without looking whether they are there counts one too often, and is told at the end.
+#[test]
+fn a_key_that_stands_twice_in_a_bulk_load_is_found() {
+    for twice in [false, true] {
+        let mut world = World::new();
+        world.memory.changed = 1 << 10;
+        let (store, _) = world.open();
+        let loader = store.begin_generation().expect("no faults");
+        let mut bulk = loader.bulk();
+        let group = bulk.keyspace(0).0;
+        let keys: Vec<u64> = (0..100).chain(twice.then_some(7)).collect();
+        for key in keys {
+            let row = RowKey::new(Space::Key, group, key, b"k");
+            assert!(bulk.recent(&row).is_none(), "the buffers with the first of them were written long ago");
+            bulk.put(row, &[0, 0, 0, b'v']);
+            assert!(bulk.recent(&row).is_some());
+            bulk.count(0, 1, 0);
+            bulk.pace().expect("no faults");
+        }
+        assert_eq!(bulk.finish().is_err(), twice);
     }
 }
 
