@@ -6,15 +6,12 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use ardb_engine::{EngineError, Rows, Space, Value};
+use ardb_engine::{Direction, EngineError, RowRange, Rows, Space};
 use ardb_rdb::{Items, WriteError, Writer};
 use ardb_types::value::{Item, each_item};
-use ardb_types::{Encoding, KeyRow, Kind, TypeError, collection::Walk};
+use ardb_types::{Encoding, KeyRow, Kind, TypeError};
 
 use super::rdb_kind;
-
-/// Keys that are held at a time.
-const PIECE: usize = 128;
 
 /// Why saving stopped.
 #[derive(Debug, thiserror::Error)]
@@ -84,18 +81,22 @@ pub fn each_key<E: From<TypeError>>(
     db: u32,
     mut visit: impl FnMut(&[u8], &KeyRow) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut piece: Vec<(Vec<u8>, Value)> = Vec::new();
-    let mut walk = Walk::group(Space::Key, rows.keyspace(db).0);
-    loop {
-        let more = walk
-            .step(rows, PIECE, &mut |key, value| piece.push((key.tail.to_vec(), value.clone())))
-            .map_err(TypeError::from)?;
-        for (key, value) in piece.drain(..) {
-            visit(&key, &KeyRow::parse(value)?)?;
+    let mut failed = None;
+    let range = RowRange::group(Space::Key, rows.keyspace(db).0);
+    rows.scan(range, Direction::Forward, &mut |name, value| match KeyRow::parse(value.clone())
+        .map_err(E::from)
+        .and_then(|row| visit(name.tail, &row))
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
         }
-        if !more {
-            return Ok(());
-        }
+    })
+    .map_err(TypeError::from)?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 
