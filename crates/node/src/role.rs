@@ -33,6 +33,15 @@ pub fn follow(store: &Store, upstream: &str) -> Result<(), StateError> {
     store.set_history(store.history(), Some(upstream.as_bytes().to_vec()))
 }
 
+/// As [`follow`], where the other server was our replica and is to take the role of the master from us: after a restart it must be asked for that again,
+/// until [`Store::handed_over`].
+///
+/// # Errors
+/// The state could not be written; nothing has changed.
+pub fn hand_over(store: &Store, upstream: &str) -> Result<(), StateError> {
+    store.hand_over(upstream.as_bytes().to_vec())
+}
+
 /// Where a master is asked to go on; `None` if nothing was ever written or received, so that there is no history to go on with. The master takes it
 /// for acknowledged, so it is durable if `sync` says that every commit is to be before it is acknowledged.
 ///

@@ -179,8 +179,14 @@ impl Store {
         }
         let mut file = self.shared.state.lock();
         let old_state = file.get().clone();
-        let state =
-            State { generation: loader.generation, epoch, history: point.history, upstream, ..old_state.clone() };
+        let state = State {
+            generation: loader.generation,
+            epoch,
+            history: point.history,
+            upstream,
+            handing: false,
+            ..old_state.clone()
+        };
         if let Err(error) = file.set(state) {
             // The disk may hold the new state all the same. Only if the old one can be written over it, the new files may go.
             if file.set(old_state).is_err() {

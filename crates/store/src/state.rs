@@ -16,6 +16,9 @@ const MAGIC: [u8; 8] = *b"ARDBSTAT";
 const VERSION: u32 = 1;
 const SLOT: usize = 4096;
 const FIXED: usize = 160;
+/// Values of the byte that says whether there is an upstream.
+const FOLLOWING: u8 = 1;
+const HANDING: u8 = 2;
 /// Longest name of an upstream, in bytes.
 pub const UPSTREAM_LIMIT: usize = 1024;
 
@@ -34,6 +37,8 @@ pub struct State {
     pub boot_id: [u8; 16],
     /// Whom this server replicates, in the caller's own words, if anyone. While it is set the log is a prefix of the master's.
     pub upstream: Option<Vec<u8>>,
+    /// The upstream was our replica and is to take the role of the master from us; it has not said yet that it has. Never without an upstream.
+    pub handing: bool,
 }
 
 /// The file and its contents.
@@ -62,7 +67,11 @@ impl State {
         out.extend_from_slice(self.history.second.as_bytes());
         out.extend_from_slice(&self.boot_id);
         out.push(u8::from(self.clean));
-        out.push(u8::from(self.upstream.is_some()));
+        out.push(match (&self.upstream, self.handing) {
+            (None, _) => 0,
+            (Some(_), false) => FOLLOWING,
+            (Some(_), true) => HANDING,
+        });
         out.extend_from_slice(&(upstream.len() as u16).to_le_bytes());
         out.resize(FIXED, 0);
         out.extend_from_slice(upstream);
@@ -100,6 +109,7 @@ impl State {
             clean: slot[144] != 0,
             boot_id: std::array::from_fn(|i| slot[128 + i]),
             upstream: (slot[145] != 0).then(|| upstream.to_vec()),
+            handing: slot[145] == HANDING,
         };
         Ok(Some((n(16), state)))
     }
@@ -176,6 +186,7 @@ mod tests {
             clean: n.is_multiple_of(2),
             boot_id: [n as u8; 16],
             upstream: n.is_multiple_of(3).then(|| vec![b'u'; n as usize]),
+            handing: n.is_multiple_of(6),
         }
     }
 

@@ -313,10 +313,37 @@ impl Store {
         self.shared.state.lock().get().upstream.clone()
     }
 
-    /// Sets the names of the history and whom this server replicates (which makes the log a prefix of the master's). Durable when it returns.
+    /// Whether the upstream is to take the role of the master from us and has not said yet that it has ([`Store::hand_over`]).
+    #[must_use]
+    pub fn handing(&self) -> bool {
+        self.shared.state.lock().get().handing
+    }
+
+    /// Sets the names of the history and whom this server replicates (which makes the log a prefix of the master's). A handing over of the role
+    /// ends with it. Durable when it returns.
     pub fn set_history(&self, history: History, upstream: Option<Vec<u8>>) -> Result<(), StateError> {
         let mut txn = WriteTxn::new(&self.shared.core);
-        self.set_history_locked(&mut txn, history, upstream)
+        self.set_history_locked(&mut txn, history, upstream, false)
+    }
+
+    /// From now on this server replicates one of its own replicas, which is to be asked to take the role of the master, until
+    /// [`Store::set_history`], an install or a promotion says otherwise; after a restart too. The history stays. Durable when it returns.
+    pub fn hand_over(&self, upstream: Vec<u8>) -> Result<(), StateError> {
+        let mut txn = WriteTxn::new(&self.shared.core);
+        let history = self.history();
+        self.set_history_locked(&mut txn, history, Some(upstream), true)
+    }
+
+    /// The upstream has the role, or will not be asked for it any more: what [`Store::hand_over`] began is over, and this server is a replica like any
+    /// other. Durable when it returns.
+    pub fn handed_over(&self) -> Result<(), StateError> {
+        // A promotion must not come in between.
+        let mut txn = WriteTxn::new(&self.shared.core);
+        if !self.handing() {
+            return Ok(());
+        }
+        let (history, upstream) = (self.history(), self.upstream());
+        self.set_history_locked(&mut txn, history, upstream, false)
     }
 
     /// Promotion, or any other reason to go on under a new name: a new id, and the old one valid up to the end of the log. The upstream
@@ -328,7 +355,7 @@ impl Store {
         self.shared.log.sync_to(end)?;
         let before = self.history();
         let history = History { id: self.new_id(), second: before.id, second_until: end };
-        self.set_history_locked(&mut txn, history, None)?;
+        self.set_history_locked(&mut txn, history, None, false)?;
         Ok(history)
     }
 
@@ -337,9 +364,10 @@ impl Store {
         txn: &mut WriteTxn<'_>,
         history: History,
         upstream: Option<Vec<u8>>,
+        handing: bool,
     ) -> Result<(), StateError> {
         let mut file = self.shared.state.lock();
-        let state = State { history, upstream, ..file.get().clone() };
+        let state = State { history, upstream, handing, ..file.get().clone() };
         file.set(state)?;
         *self.shared.history.write() = history;
         txn.writer().id = history.id;

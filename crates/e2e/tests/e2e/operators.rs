@@ -139,6 +139,77 @@ fn a_failover_waits_and_can_be_given_up() {
     wait_equal(&replica, &master, LIMIT).unwrap();
 }
 
+/// A master that is killed while it gives its role away, to a target that does not answer yet. The target still stands still.
+fn killed_in_the_middle(target: Setup) -> (Server, Server) {
+    let (mut master, replica) = group(Setup::ardb(), target);
+    replica.signal("STOP").unwrap();
+    let mut client = master.client().unwrap();
+    client.must(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 200 FORCE", replica.port)).unwrap();
+    wait_until("the role is given away", LIMIT, || Ok(role(&master)? == "slave")).unwrap();
+    for _ in 0..2 {
+        master.restart().unwrap();
+        assert_eq!((role(&master).unwrap(), state(&master).unwrap()), ("slave".into(), "failover-in-progress".into()));
+        let reply = master.client().unwrap().ask("SET b 1").unwrap();
+        assert!(reply.text().starts_with("READONLY"), "{reply}");
+    }
+    (master, replica)
+}
+
+fn a_killed_failover_goes_on(target: Setup) {
+    if stands_in() {
+        return;
+    }
+    let (mut master, replica) = killed_in_the_middle(target);
+    replica.signal("CONT").unwrap();
+    wait_until("the failover is done", LIMIT, || Ok(state(&master)? == "no-failover" && role(&replica)? == "master"))
+        .unwrap_or_else(|failure| panic!("{failure}\n{}\n{}", master.log_tail(), replica.log_tail()));
+    replica.client().unwrap().must("INCR handed").unwrap();
+    wait_equal(&replica, &master, LIMIT).unwrap();
+    master.restart().unwrap();
+    assert_eq!((role(&master).unwrap(), state(&master).unwrap()), ("slave".into(), "no-failover".into()));
+    wait_equal(&replica, &master, LIMIT).unwrap();
+}
+
+#[test]
+fn a_failover_goes_on_after_a_kill() {
+    a_killed_failover_goes_on(Setup::ardb());
+}
+
+#[test]
+fn a_failover_to_redis_7_goes_on_after_a_kill() {
+    a_killed_failover_goes_on(Setup::redis("7.0"));
+}
+
+#[test]
+fn a_failover_that_goes_on_after_a_kill_never_makes_a_second_master() {
+    if stands_in() {
+        return;
+    }
+    // Somebody has put the target under another master meanwhile.
+    let (master, replica) = killed_in_the_middle(Setup::ardb());
+    let other = Setup::ardb().start().unwrap();
+    other.client().unwrap().must("SET other 1").unwrap();
+    master.signal("STOP").unwrap();
+    replica.signal("CONT").unwrap();
+    follow(&replica, &other).unwrap();
+    wait_equal(&other, &replica, LIMIT).unwrap();
+    master.signal("CONT").unwrap();
+    wait_until("it is no failover any more", LIMIT, || Ok(state(&master)? == "no-failover")).unwrap();
+    assert_eq!(role(&master).unwrap(), "slave", "{}", master.log_tail());
+    wait_equal(&other, &master, LIMIT).unwrap();
+    // Operators end it as they like.
+    for command in ["REPLICAOF NO ONE", "FAILOVER ABORT"] {
+        let (mut master, replica) = killed_in_the_middle(Setup::ardb());
+        assert!(master.client().unwrap().must(command).unwrap().is_ok(), "{command}");
+        for _ in 0..2 {
+            assert_eq!((role(&master).unwrap(), state(&master).unwrap()), ("master".into(), "no-failover".into()));
+            master.client().unwrap().must("INCR a").unwrap();
+            master.restart().unwrap();
+        }
+        drop(replica);
+    }
+}
+
 #[test]
 fn sentinels_transaction_changes_the_role() {
     let (master, replica) = group(Setup::ardb(), Setup::ardb());

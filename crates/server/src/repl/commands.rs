@@ -80,7 +80,7 @@ fn refused(text: impl Into<String>) -> CmdError {
 
 fn replicaof(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let server = of(ctx.host).handle();
-    if server.replication.failover.running() {
+    if server.replication.failover.holds_the_role() {
         return Err(refused("ERR REPLICAOF not allowed while failing over."));
     }
     let state = |error: ardb_store::StateError| refused(format!("ERR {error}"));
@@ -103,7 +103,7 @@ fn replicaof(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         ctx.out.simple("OK Already connected to specified master");
         return Ok(Outcome::Done);
     }
-    role::replicate(&server, upstream).map_err(state)?;
+    role::replicate(&server, upstream, false).map_err(state)?;
     ctx.out.ok();
     Ok(Outcome::Done)
 }

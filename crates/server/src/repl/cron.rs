@@ -30,7 +30,7 @@ pub fn start(server: &Arc<Server>) -> std::io::Result<()> {
 fn run(server: &Arc<Server>) {
     let mut pinged = monotonic_ms();
     while !server.replication.stopping.load(Ordering::SeqCst) {
-        std::thread::park_timeout(if server.replication.failover.running() { HASTE } else { ROUND });
+        std::thread::park_timeout(if server.replication.failover.waits() { HASTE } else { ROUND });
         refresh_gates(server);
         failover::look(server);
         server.replication.waits.look(server);

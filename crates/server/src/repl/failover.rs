@@ -8,6 +8,9 @@
 //!        └───────────── it refuses, or ABORT: we are a master again, under a new id ◄──────────────────────────────┘
 //! ```
 //!
+//! The last step outlives the process: the state file says that the upstream is to take the role, so a start goes on with it ([`Stage::Resumed`]). Nothing waits
+//! for it then, and nobody knows what others have decided in between: so REPLICAOF ends it, and a refusal leaves a replica, never a second master.
+//!
 //! Writes wait from the first step to the last, so a client sees either OK from this master or READONLY from the replica that it has become. The
 //! other side is in [`super::commands`]: a replica that gets `PSYNC id offset FAILOVER` with its own id becomes a master first.
 //!
@@ -42,6 +45,8 @@ pub enum Stage {
     },
     /// The role is being given away; the link to the new master sends `PSYNC ... FAILOVER`.
     Handing,
+    /// The same, in a process that did not begin it.
+    Resumed,
 }
 
 /// What was asked for.
@@ -94,7 +99,7 @@ impl Failover {
         match *self.stage.lock() {
             Stage::None => "no-failover",
             Stage::Waiting { .. } => "waiting-for-sync",
-            Stage::Handing => "failover-in-progress",
+            Stage::Handing | Stage::Resumed => "failover-in-progress",
         }
     }
 
@@ -107,7 +112,32 @@ impl Failover {
     /// Whether the link to the new master must ask it to take the role.
     #[must_use]
     pub fn handing(&self) -> bool {
-        *self.stage.lock() == Stage::Handing
+        matches!(*self.stage.lock(), Stage::Handing | Stage::Resumed)
+    }
+
+    /// Whether clients wait for a replica to have everything.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(*self.stage.lock(), Stage::Waiting { .. })
+    }
+
+    /// Whether nobody else may change the role now.
+    #[must_use]
+    pub fn holds_the_role(&self) -> bool {
+        matches!(*self.stage.lock(), Stage::Waiting { .. } | Stage::Handing)
+    }
+
+    /// The state file says that the process before was giving the role away.
+    pub fn resume(&self) {
+        *self.stage.lock() = Stage::Resumed;
+    }
+
+    /// The role has changed: what the process before had begun has no meaning any more.
+    pub fn forget_resumed(&self) {
+        let mut stage = self.stage.lock();
+        if *stage == Stage::Resumed {
+            *stage = Stage::None;
+        }
     }
 }
 
@@ -177,7 +207,7 @@ pub fn abort(server: &Server, why: &str) -> bool {
     match before {
         Stage::None => return false,
         Stage::Waiting { .. } => log::warn!("Aborting failover: {why}"),
-        Stage::Handing => {
+        Stage::Handing | Stage::Resumed => {
             log::warn!("Aborting failover: {why}; this server is a master again");
             if let Err(error) = role::promote(&server.handle()) {
                 log::error!("This server stays a replica: {error}");
@@ -190,20 +220,40 @@ pub fn abort(server: &Server, why: &str) -> bool {
 
 /// The new master has taken us as its replica: clients may go on, and learn that this is one.
 pub fn done(server: &Server) {
-    let mut stage = server.replication.failover.stage.lock();
-    if *stage == Stage::Handing {
-        *stage = Stage::None;
-        drop(stage);
-        log::info!("The failover is done: this server is a replica now");
-        release_writes(server);
+    end(server, "The failover is done: this server is a replica now");
+}
+
+/// The target does not take the role. Who has asked it in the same life is a master again; who has come back knows too little for that.
+pub fn refused(server: &Server, reply: &str) {
+    let resumed = *server.replication.failover.stage.lock() == Stage::Resumed;
+    if resumed {
+        end(server, &format!("The failover target does not take the role ({reply}); this server stays its replica"));
+    } else {
+        abort(server, &format!("Failover target rejected psync request: {reply}"));
     }
+}
+
+/// The target is asked no more.
+fn end(server: &Server, how: &str) {
+    let mut stage = server.replication.failover.stage.lock();
+    if !matches!(*stage, Stage::Handing | Stage::Resumed) {
+        return;
+    }
+    *stage = Stage::None;
+    drop(stage);
+    if let Err(error) = server.store.handed_over() {
+        // A restart asks once more, and is told that the other one is a master.
+        log::warn!("That the failover is over was not written: {error}");
+    }
+    log::warn!("{how}");
+    release_writes(server);
 }
 
 /// Carries a failover on. Called now and then, and quickly while there is one.
 pub fn look(server: &Arc<Server>) {
     let (target, until, force) = match &*server.replication.failover.stage.lock() {
         Stage::Waiting { target, until, force } => (target.clone(), *until, *force),
-        Stage::None | Stage::Handing => return,
+        Stage::None | Stage::Handing | Stage::Resumed => return,
     };
     if until.is_some_and(|until| monotonic_ms() >= until) {
         match target.filter(|_| force) {
@@ -247,7 +297,7 @@ fn hand_over(server: &Arc<Server>, target: Upstream) {
         }
         *stage = Stage::Handing;
     }
-    if let Err(error) = role::replicate(server, target) {
+    if let Err(error) = role::replicate(server, target, true) {
         *server.replication.failover.stage.lock() = Stage::None;
         server.shared.gates.is_replica.store(false, Ordering::SeqCst);
         log::error!("The failover failed: {error}");

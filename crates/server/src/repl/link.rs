@@ -187,7 +187,7 @@ fn once(
                 if reply.contains("can't be sent to a master") {
                     failover::done(server);
                 } else {
-                    failover::abort(server, &format!("Failover target rejected psync request: {reply}"));
+                    failover::refused(server, &reply);
                 }
                 return Err(WireError::Link(LinkError::Refused { step, reply }).into());
             }

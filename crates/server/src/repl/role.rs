@@ -22,6 +22,10 @@ pub fn take_up(server: &Arc<Server>) -> Result<(), StateError> {
     server.config.note("replicaof", upstream.text().into_bytes());
     log::info!("This server is a replica of {}", upstream.text());
     server.replication.link.lock().down_since = monotonic_ms();
+    if server.store.handing() {
+        log::warn!("The failover to {} was not over when this server ended; it is asked again", upstream.text());
+        server.replication.failover.resume();
+    }
     *server.replication.upstream.lock() = Some(upstream);
     refresh_gates(server);
     Ok(())
@@ -56,18 +60,23 @@ pub fn hang_up(server: &Server) {
     }
 }
 
-/// Follows another server. The data stay until that one has sent everything, unless it lets us go on from here.
+/// Follows another server. The data stay until that one has sent everything, unless it lets us go on from here. With `handing` it was our replica,
+/// and is to take the role from us.
 ///
 /// # Errors
 /// The state could not be written; nothing has changed.
-pub fn replicate(server: &Arc<Server>, upstream: Upstream) -> Result<(), StateError> {
+pub fn replicate(server: &Arc<Server>, upstream: Upstream, handing: bool) -> Result<(), StateError> {
     let replication = &server.replication;
     let _switch = replication.switch.lock();
     let text = upstream.text();
-    role::follow(&server.store, &text)?;
+    match handing {
+        true => role::hand_over(&server.store, &text)?,
+        false => role::follow(&server.store, &text)?,
+    }
     {
         let _txn = server.store.write();
         replication.turn.fetch_add(1, Ordering::SeqCst);
+        replication.failover.forget_resumed();
         server.shared.gates.is_replica.store(true, Ordering::SeqCst);
         *replication.upstream.lock() = Some(upstream);
         hang_up(server);
@@ -101,6 +110,7 @@ pub fn promote(server: &Arc<Server>) -> Result<bool, StateError> {
     }
     let promoted = role::promote(server.node(), || {
         *replication.upstream.lock() = None;
+        replication.failover.forget_resumed();
         *replication.link.lock() = LinkView::default();
         refresh_gates(server);
     });

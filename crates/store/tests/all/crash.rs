@@ -201,6 +201,42 @@ fn a_killed_process_keeps_its_id_and_a_suspect_tail_gets_another() {
     assert_eq!(store.history().id, id, "a clean end is trusted");
 }
 
+/// What a start must know of a master that was giving its role away, and what ends that.
+#[test]
+fn a_role_that_is_being_handed_over_outlives_the_process_until_something_ends_it() {
+    let world = World::new();
+    let (mut store, _) = world.open();
+    commit(&store, &[Op::Set(0, 1, 1)]);
+    for (i, end) in [
+        Store::handed_over,
+        |s: &Store| s.set_history(s.history(), s.upstream()),
+        |s: &Store| s.fork_history().map(|_| ()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let history = store.history();
+        assert!(!store.handing());
+        store.handed_over().expect("nothing to end");
+        store.hand_over(b"heir 6379".to_vec()).expect("no faults");
+        for _ in 0..2 {
+            drop(store);
+            world.disk.kill();
+            store = world.open().0;
+            assert_eq!(store.history(), history);
+            assert_eq!((store.upstream().as_deref(), store.handing()), (Some(&b"heir 6379"[..]), true));
+        }
+        end(&store).expect("no faults");
+        for _ in 0..2 {
+            assert_eq!((store.upstream().is_some(), store.handing()), (i < 2, false), "end {i}");
+            drop(store);
+            world.disk.kill();
+            store = world.open().0;
+        }
+        assert_eq!(store.history() == history, i < 2);
+    }
+}
+
 #[test]
 fn a_system_that_does_not_name_its_runs_is_not_trusted() {
     let mut world = World::new();
