@@ -202,8 +202,69 @@ fn several_replicas_share_a_snapshot() {
         wait_equal(&master, replica, LIMIT).unwrap();
     }
     assert!(master.log_count("shares the snapshot") >= 1, "{}", master.log_tail());
+    // They are online, and hold nothing any more: no snapshot, and nothing of the log.
+    wait_until("all is let go", LIMIT, || {
+        let mut client = master.client()?;
+        Ok(transfers(&master)? == ["0", "0", "0"] && client.info_number("storage", "log_pins")? == 0)
+    })
+    .unwrap();
     let info = master.client().unwrap().info("replication").unwrap();
-    assert_eq!((info["rows_syncs"].as_str(), info["rows_sync_snapshots"].as_str()), ("0", "0"), "all are let go");
+    assert_eq!(info["connected_slaves"], "3");
+}
+
+/// What INFO of a master says of its transfers: all, those without a link, snapshots.
+fn transfers(master: &Server) -> ardb_e2e::Result<[String; 3]> {
+    let info = master.client()?.info("replication")?;
+    Ok(["rows_syncs", "rows_syncs_left", "rows_sync_snapshots"].map(|name| info[name].clone()))
+}
+
+#[test]
+fn transfers_are_bounded() {
+    if stands_in() {
+        return;
+    }
+    let master = master(Setup::ardb().with("repl-sync-max-transfers", 2), 1, 16);
+    let ask = || {
+        let mut client = client_of(&master);
+        let reply = client.call(&["PSYNC2", "?", "-1"]).unwrap().text();
+        (client, reply)
+    };
+    let (first, reply) = ask();
+    let name = reply.split(' ').nth(3).unwrap_or_default().to_string();
+    let (second, reply) = ask();
+    assert!(reply.starts_with("ROWSYNC "), "{reply}");
+    let (_, reply) = ask();
+    assert!(reply.starts_with("TRYAGAIN "), "{reply}");
+    // A replica of ours understands that, and comes again.
+    let replica = Setup::ardb().start().unwrap();
+    follow(&replica, &master).unwrap();
+    wait_until("the replica is told to come again", LIMIT, || {
+        let info = replica.client()?.info("replication")?;
+        Ok(info.get("master_link_error").is_some_and(|error| error.contains("TRYAGAIN")))
+    })
+    .unwrap();
+    assert_eq!(replica.log_count("Full resync from master"), 0, "{}", replica.log_tail());
+    // Those that ask by PSYNC are not concerned.
+    let redis = Setup::redis("7.0").start().unwrap();
+    follow(&redis, &master).unwrap();
+    wait_equal(&master, &redis, LIMIT).unwrap();
+    // The first to be left makes room, and is gone for its own replica.
+    drop(first);
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    assert_eq!(master.log_count("makes room for others"), 1, "{}", master.log_tail());
+    let mut back = client_of(&master);
+    let reply = back.call(&["PSYNC2", "?", "-1", "2", &name, "1"]).unwrap().text();
+    let words: Vec<&str> = reply.split(' ').collect();
+    assert!(words[0] == "ROWSYNC" && words[3] != name && words[4] == "0", "{reply}");
+    let info = master.client().unwrap().info("replication").unwrap();
+    assert_eq!((info["rows_syncs"].as_str(), info["rows_syncs_limit"].as_str()), ("2", "2"));
+    assert!(info["rows_syncs_refused"].parse::<u64>().unwrap() >= 2, "{}", info["rows_syncs_refused"]);
+    // A lower limit takes effect on what nobody sends.
+    drop((second, back));
+    wait_until("both are left", LIMIT, || Ok(transfers(&master)?[1] == "2")).unwrap();
+    master.client().unwrap().must("CONFIG SET repl-sync-max-transfers 1").unwrap();
+    wait_until("one is let go", LIMIT, || Ok(transfers(&master)?[..2] == ["1", "1"])).unwrap();
+    assert_eq!(transfers(&master).unwrap()[2], "1");
 }
 
 #[test]

@@ -243,6 +243,12 @@ const REPLICATION: &[Directive] = &[
         "60",
         "Seconds for which a full sync between two of these servers can go on where its link broke; 0 never.",
     ),
+    Directive::new(
+        "repl-sync-max-transfers",
+        Kind::Int(1, INT),
+        "16",
+        "Full syncs between two of these servers that are sent, or held to go on, at a time; more replicas try again.",
+    ),
     Directive::new("repl-disable-tcp-nodelay", Kind::Bool, "no", "Let the kernel gather bytes for replicas."),
     Directive::new("min-replicas-to-write", Kind::Int(0, INT), "0", "Refuse writes with fewer good replicas.")
         .alias("min-slaves-to-write"),

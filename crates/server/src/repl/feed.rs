@@ -25,6 +25,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::dump::{Dump, Making, Pace, Progress, join};
 use super::status::{PeerView, monotonic_ms};
+use super::transfers::NotBegun;
 use crate::clients::Class;
 use crate::net::handover::Detached;
 use crate::net::stream::Stream;
@@ -76,6 +77,8 @@ enum End {
     Rows(#[from] RowsError),
     #[error("another connection goes on with its sync")]
     Replaced,
+    #[error("it is to try again later: {0}")]
+    Later(NotBegun),
     #[error("refused: {0}")]
     Refused(&'static str),
     #[error("it wanted the RDB only")]

@@ -131,9 +131,12 @@ fn section(server: &Server, out: &mut String) {
             ),
         );
     }
-    let (snapshots, transfers) = replication.transfers.held();
-    line("rows_syncs", &transfers);
-    line("rows_sync_snapshots", &snapshots);
+    let rows = replication.transfers.figures(server);
+    line("rows_syncs", &rows.transfers);
+    line("rows_syncs_left", &rows.left);
+    line("rows_syncs_limit", &rows.limit);
+    line("rows_syncs_refused", &rows.refused);
+    line("rows_sync_snapshots", &rows.snapshots);
     let about = server.store.stats().engine.disk_bytes;
     for (i, peer) in peers.iter().filter(|peer| peer.state() != State::Online).enumerate() {
         if let Some((bytes, rows, since)) = peer.sent.get() {

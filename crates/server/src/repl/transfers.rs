@@ -3,6 +3,9 @@
 //! A transfer outlives its link: for `repl-sync-resume-time` seconds after the link broke its replica can ask for the rest of it. Replicas that come
 //! while a snapshot is held and the log has not gone far beyond it get the same one. A snapshot costs no memory but keeps files of the engine
 //! and the log from its offset on, up to `repl-sync-log-limit`: a transfer whose log is gone is given up.
+//!
+//! Invariant: there are never more than `repl-sync-max-transfers`, with or without a link, so never more snapshots either. Where another one has no room, the
+//! one that has been without a link for the longest time goes; if all have one, the replica is told to come again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,12 +78,71 @@ impl Transfer {
     }
 }
 
+/// Why a transfer was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// All are being sent.
+    #[error("{0} full syncs by rows are under way, as many as repl-sync-max-transfers allows")]
+    TooMany(usize),
+    /// There is no snapshot.
+    #[error("{0}")]
+    Snapshot(String),
+}
+
+/// What is held.
+#[derive(Default)]
+struct Held {
+    running: HashMap<SyncId, Arc<Transfer>>,
+    /// Transfers whose snapshot is being taken.
+    beginning: usize,
+    /// The snapshots of all of them.
+    sources: Vec<Weak<Source>>,
+    /// Replicas that were told to come again.
+    refused: u64,
+}
+
+impl Held {
+    /// Takes out the transfer that has been without a link for the longest time.
+    fn take_oldest_left(&mut self) -> Option<Arc<Transfer>> {
+        let left = |transfer: &&Arc<Transfer>| transfer.left.load(Ordering::SeqCst);
+        let sync = self.running.values().filter(|transfer| left(transfer) > 0).min_by_key(left)?.sync;
+        log::info!(
+            "The sync {sync}, which no replica goes on with, makes room for others (see repl-sync-max-transfers)"
+        );
+        self.running.remove(&sync)
+    }
+
+    fn snapshots(&mut self) -> usize {
+        self.sources.retain(|source| source.strong_count() > 0);
+        self.sources.len()
+    }
+}
+
+/// What INFO says of all transfers.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// How many there are.
+    pub transfers: usize,
+    /// How many of them have no link.
+    pub left: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// How many snapshots are held for them.
+    pub snapshots: usize,
+    /// Replicas that were told to come again.
+    pub refused: u64,
+}
+
 /// All transfers.
 #[derive(Default)]
 pub struct Transfers {
-    running: Mutex<HashMap<SyncId, Arc<Transfer>>>,
+    held: Mutex<Held>,
     /// The snapshot that was made last. Held while one is made, so that those who come together share it.
     last: Mutex<Weak<Source>>,
+}
+
+fn limit(server: &Server) -> usize {
+    usize::try_from(server.config.int("repl-sync-max-transfers").max(1)).unwrap_or(usize::MAX)
 }
 
 impl Transfers {
@@ -88,7 +150,33 @@ impl Transfers {
     ///
     /// # Errors
     /// The reason, for the log.
-    pub fn begin(&self, server: &Server, client: u64) -> Result<Arc<Transfer>, String> {
+    pub fn begin(&self, server: &Server, client: u64) -> Result<Arc<Transfer>, NotBegun> {
+        let limit = limit(server);
+        // Dropped outside the lock: a snapshot may be the last that holds files.
+        let mut gone = Vec::new();
+        {
+            let mut held = self.held.lock();
+            while held.running.len() + held.beginning >= limit {
+                match held.take_oldest_left() {
+                    Some(transfer) => gone.push(transfer),
+                    None => {
+                        held.refused += 1;
+                        return Err(NotBegun::TooMany(limit));
+                    }
+                }
+            }
+            held.beginning += 1;
+        }
+        drop(gone);
+        let made = self.make(server, client);
+        let mut held = self.held.lock();
+        held.beginning -= 1;
+        let transfer = made.map_err(NotBegun::Snapshot)?;
+        held.running.insert(transfer.sync, transfer.clone());
+        Ok(transfer)
+    }
+
+    fn make(&self, server: &Server, client: u64) -> Result<Arc<Transfer>, String> {
         let source = self.source(server)?;
         let mut random = [0; 20];
         random_bytes(&mut random);
@@ -105,16 +193,14 @@ impl Transfers {
             },
             catalog: source.rows.catalog(),
         };
-        let transfer = Arc::new(Transfer {
+        Ok(Arc::new(Transfer {
             sync,
             sender: Mutex::new(Some(RowsSender::new(sync, &opening))),
             source,
             owner: AtomicU64::new(client),
             left: AtomicU64::new(0),
             given_up: AtomicBool::new(false),
-        });
-        self.running.lock().insert(sync, transfer.clone());
-        Ok(transfer)
+        }))
     }
 
     fn source(&self, server: &Server) -> Result<Arc<Source>, String> {
@@ -132,19 +218,22 @@ impl Transfers {
         let pin = rows.take_pin();
         let source = Arc::new(Source { rows, point, _pin: pin });
         *last = Arc::downgrade(&source);
+        self.held.lock().sources.push(Arc::downgrade(&source));
         Ok(source)
     }
 
     /// The transfer of this name, if it can go on over the link of another client.
     #[must_use]
     pub fn resume(&self, server: &Server, client: u64, sync: SyncId) -> Option<Arc<Transfer>> {
-        let transfer = self.running.lock().get(&sync)?.clone();
+        // Under the lock, so that it is not the one that makes room at this moment.
+        let held = self.held.lock();
+        let transfer = held.running.get(&sync)?;
         if transfer.source.point.id != server.store.history().id || transfer.given_up.load(Ordering::SeqCst) {
             return None;
         }
         transfer.owner.store(client, Ordering::SeqCst);
         transfer.left.store(0, Ordering::SeqCst);
-        Some(transfer)
+        Some(transfer.clone())
     }
 
     /// The link of a client ended, and with it the sending.
@@ -161,24 +250,28 @@ impl Transfers {
 
     /// The replica has everything.
     pub fn remove(&self, sync: SyncId) {
-        self.running.lock().remove(&sync);
+        // Dropped outside the lock.
+        let _gone = self.held.lock().running.remove(&sync);
     }
 
-    /// How many snapshots are held, for how many transfers.
+    /// For INFO.
     #[must_use]
-    pub fn held(&self) -> (usize, usize) {
-        let running = self.running.lock();
-        let sources: std::collections::HashSet<*const Source> =
-            running.values().map(|transfer| Arc::as_ptr(&transfer.source)).collect();
-        (sources.len(), running.len())
+    pub fn figures(&self, server: &Server) -> Figures {
+        let mut held = self.held.lock();
+        let left = held.running.values().filter(|transfer| transfer.left.load(Ordering::SeqCst) > 0).count();
+        let (transfers, limit, snapshots) = (held.running.len(), limit(server), held.snapshots());
+        Figures { transfers, left, limit, snapshots, refused: held.refused }
     }
 
-    /// Lets go of what has been held for too long, or for which too much of the log is held.
+    /// Lets go of what has been held for too long, for which too much of the log is held, or which is too much since the limit was lowered.
     pub fn tick(&self, server: &Server, now: Ms) {
         let time = server.config.int("repl-sync-resume-time").max(0) as u64 * 1000;
         let (id, start) = (server.store.history().id, server.store.log().start());
+        let most = limit(server);
         let mut gone = Vec::new();
-        self.running.lock().retain(|sync, transfer| {
+        let mut held = self.held.lock();
+        held.snapshots();
+        held.running.retain(|sync, transfer| {
             let point = &transfer.source.point;
             if point.id == id && point.offset < start {
                 log::warn!(
@@ -198,6 +291,12 @@ impl Transfers {
             }
             keep
         });
+        while held.running.len() > most
+            && let Some(transfer) = held.take_oldest_left()
+        {
+            gone.push(transfer);
+        }
+        drop(held);
         drop(gone);
     }
 }

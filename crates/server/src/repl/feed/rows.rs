@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ardb_log::Pin;
+use ardb_node::dump::Point;
 use ardb_repl::rows::{Pushed, RowsSender, SyncId};
 
 use super::{End, Feed, Never};
 use crate::repl::status::monotonic_ms;
-use crate::repl::transfers::Transfer;
+use crate::repl::transfers::{NotBegun, Transfer};
+
+/// Where the rows of a replica that has all of them stand, and a hold on the log from there on.
+type Sent = (Point, Option<Pin>);
 
 impl Feed<'_> {
     /// Sends everything, or the rest of it from a block on.
@@ -23,8 +28,10 @@ impl Feed<'_> {
                 Some(transfer) => {
                     let result = self.resume_rows(&transfer, block);
                     transfers.leave(self.server, &transfer, client);
-                    if let Some(end) = result? {
-                        return Err(end);
+                    // The snapshot goes before the stream begins, which has no end.
+                    drop(transfer);
+                    if let Some((point, pin)) = result? {
+                        return self.catch_up(point, pin, None);
                     }
                     log::info!("The sync {sync} cannot go on at block {block} for replica {name}");
                     transfers.remove(sync);
@@ -32,18 +39,27 @@ impl Feed<'_> {
                 None => log::info!("The sync {sync} that replica {name} wants to go on with is not held any more"),
             }
         }
-        let transfer = transfers.begin(self.server, client).map_err(End::Dump)?;
+        let transfer = match transfers.begin(self.server, client) {
+            Ok(transfer) => transfer,
+            Err(NotBegun::Snapshot(why)) => return Err(End::Dump(why)),
+            Err(why @ NotBegun::TooMany(_)) => {
+                self.write_all(format!("-TRYAGAIN {why}\r\n").as_bytes())?;
+                return Err(End::Later(why));
+            }
+        };
         let result = match transfer.take_sender() {
             Some(sender) => self.send_rows(&transfer, sender, 0),
             // Only one who has guessed its name can have been quicker.
             None => Err(End::Dismissed),
         };
         transfers.leave(self.server, &transfer, client);
-        result
+        drop(transfer);
+        let (point, pin) = result?;
+        self.catch_up(point, pin, None)
     }
 
-    /// Goes on with a transfer. Gives `None` if it cannot from this block on; it never comes to an end of its own otherwise.
-    fn resume_rows(&mut self, transfer: &Arc<Transfer>, block: u64) -> Result<Option<End>, End> {
+    /// Goes on with a transfer. Gives `None` if it cannot from this block on.
+    fn resume_rows(&mut self, transfer: &Arc<Transfer>, block: u64) -> Result<Option<Sent>, End> {
         let mut sender = loop {
             if let Some(sender) = transfer.take_sender() {
                 break sender;
@@ -51,7 +67,7 @@ impl Feed<'_> {
             // The link before this one has not noticed yet that it is over.
             self.pump(Duration::from_millis(20), false)?;
             if !transfer.is_owned_by(self.view.id) {
-                return Ok(Some(End::Replaced));
+                return Err(End::Replaced);
             }
         };
         if sender.rewind(block).is_none() {
@@ -65,14 +81,11 @@ impl Feed<'_> {
             transfer.sync,
             sender.rows()
         );
-        match self.send_rows(transfer, sender, block) {
-            Ok(never) => match never {},
-            Err(end) => Ok(Some(end)),
-        }
+        self.send_rows(transfer, sender, block).map(Some)
     }
 
-    /// Sends the blocks from `block` on, and then the log.
-    fn send_rows(&mut self, transfer: &Arc<Transfer>, mut sender: RowsSender, block: u64) -> Result<Never, End> {
+    /// Sends the blocks from `block` on, until the replica says that it has all of them. The log is next.
+    fn send_rows(&mut self, transfer: &Arc<Transfer>, mut sender: RowsSender, block: u64) -> Result<Sent, End> {
         let started = monotonic_ms();
         let sent = self.blocks(transfer, &mut sender, block);
         let rows = sender.rows();
@@ -92,7 +105,7 @@ impl Feed<'_> {
             self.still_wanted(transfer)?;
         }
         self.server.replication.transfers.remove(transfer.sync);
-        self.catch_up(transfer.source.point, pin, None)
+        Ok((transfer.source.point, pin))
     }
 
     fn still_wanted(&self, transfer: &Transfer) -> Result<(), End> {
