@@ -38,6 +38,12 @@ impl Point {
     pub fn needs_aux(&self) -> bool {
         self.db.is_some_and(|db| db != 0)
     }
+
+    /// The same for an RDB that does not say it, and has version 6 therefore.
+    #[must_use]
+    pub fn without_aux(self) -> Point {
+        Point { db: None, ..self }
+    }
 }
 
 /// A snapshot of everything, after which the stream selects its database anew where it is ours.

@@ -20,6 +20,7 @@ pub mod expire;
 pub mod inflow;
 pub mod intake;
 pub mod outflow;
+pub mod private;
 pub mod replay;
 pub mod role;
 pub mod txn;

@@ -29,7 +29,6 @@ fn chain_heals(origin: Setup, middle: Setup, last: Setup, flavor: Flavor) {
     let (upper, lower) = (Proxy::start(origin.port, seed).unwrap(), Proxy::start(middle.port, seed + 1).unwrap());
     let load = Load::start(origin.port, Generator::new(seed, flavor, 300), 3000);
     follow_through(&middle, &upper);
-    // Where the stream has selected another database than 0, an old replica must wait for a better moment.
     follow_through(&last, &lower);
     for round in 0..3 {
         load.wait_more(1500).unwrap();
@@ -60,6 +59,54 @@ fn redis_2_8_ardb_redis_2_8() {
     if !stands_in() {
         chain_heals(Setup::redis("2.8"), Setup::ardb(), Setup::redis("2.8"), Flavor::Old);
     }
+}
+
+/// An old replica behind a server of ours whose stream has another database selected than 0, and never selects it again.
+fn an_old_replica_learns_what_is_selected(last: Setup) {
+    if stands_in() {
+        return;
+    }
+    let (origin, middle, last) =
+        (Setup::redis("7.0").start().unwrap(), Setup::ardb().start().unwrap(), last.start().unwrap());
+    let (upper, lower) = (Proxy::start(origin.port, 1).unwrap(), Proxy::start(middle.port, 2).unwrap());
+    follow_through(&middle, &upper);
+    let mut client = origin.client().unwrap();
+    client.must("SELECT 3").unwrap();
+    client.must("INCR counter").unwrap();
+    wait_equal(&origin, &middle, LIMIT).unwrap();
+    follow_through(&last, &lower);
+    // What follows says no database.
+    client.must("INCR counter").unwrap();
+    wait_equal(&middle, &last, LIMIT).unwrap();
+    // It goes on after a cut, and after the history has got another name.
+    for round in 0..2 {
+        lower.refusing(true);
+        lower.cut();
+        client.must("INCR counter").unwrap();
+        if round == 1 {
+            wait_equal(&origin, &middle, LIMIT).unwrap();
+            middle.client().unwrap().must("REPLICAOF NO ONE").unwrap();
+            client = middle.client().unwrap();
+            client.must("SELECT 5").unwrap();
+            client.must("INCR counter").unwrap();
+        }
+        lower.refusing(false);
+        wait_linked(&last, LIMIT).unwrap();
+        client.must("INCR counter").unwrap();
+        wait_equal(&middle, &last, LIMIT).unwrap();
+    }
+    assert_eq!(full(&middle), 1, "{}\n{}", middle.log_tail(), last.log_tail());
+    assert_eq!(syncs(&mut middle.client().unwrap()).unwrap().1, 2, "{}", last.log_tail());
+}
+
+#[test]
+fn redis_2_8_behind_ardb_learns_what_is_selected() {
+    an_old_replica_learns_what_is_selected(Setup::redis("2.8"));
+}
+
+#[test]
+fn redis_3_2_behind_ardb_learns_what_is_selected() {
+    an_old_replica_learns_what_is_selected(Setup::redis("3.2"));
 }
 
 #[test]

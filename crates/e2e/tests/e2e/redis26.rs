@@ -9,7 +9,7 @@ use ardb_e2e::peers;
 use ardb_e2e::proxy::Proxy;
 use ardb_e2e::redis26::{Master26, Replica26};
 use ardb_e2e::server::{Server, Setup, stands_in};
-use ardb_e2e::wait::{wait_linked, wait_same, wait_until};
+use ardb_e2e::wait::{follow, wait_linked, wait_same, wait_until};
 use ardb_e2e::wiretap::Tap;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -87,6 +87,33 @@ fn two_that_wait_share_a_dump_longer_than_the_timeout() {
     assert_eq!(master.log_count("joins the dump"), 1, "{}", master.log_tail());
     assert_eq!(master.log_count("The dump for replicas is made"), 1, "{}", master.log_tail());
     assert_eq!(states(&master), ["online", "online"]);
+}
+
+#[test]
+fn behind_a_replica_of_ours_it_learns_which_database_is_selected() {
+    if stands_in() {
+        return;
+    }
+    let origin = Setup::redis("7.0").start().unwrap();
+    let middle = Setup::ardb().start().unwrap();
+    follow(&middle, &origin).unwrap();
+    wait_linked(&middle, LIMIT).unwrap();
+    let mut client = origin.client().unwrap();
+    client.must("SELECT 3").unwrap();
+    client.must("INCR counter").unwrap();
+    wait_same(&origin, &middle, LIMIT).unwrap();
+    // One that knows what our dump could say of it, at the same time.
+    let newer = Setup::redis("7.0").with("repl-diskless-sync", "no").start().unwrap();
+    follow(&newer, &middle).unwrap();
+    let replica = Replica26::start(middle.port, NEVER, false).unwrap();
+    online(&replica);
+    wait_linked(&newer, LIMIT).unwrap();
+    client.must("INCR counter").unwrap();
+    for server in [&replica.server, &newer] {
+        wait_same(&origin, server, LIMIT).unwrap();
+    }
+    let seen = replica.seen();
+    assert_eq!((seen.syncs, seen.ends.len(), seen.refused.len()), (1, 0, 0), "{seen:?}\n{}", middle.log_tail());
 }
 
 #[test]

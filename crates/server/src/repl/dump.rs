@@ -1,6 +1,7 @@
 //! RDBs for replicas in files, whose length is sent first and which waiting replicas share.
 //!
-//! The data are a snapshot at an offset of the log, and the log is held from there on as long as the dump is.
+//! The data are a snapshot at an offset of the log, and the log is held from there on as long as the dump is. Where the stream has a database selected, which
+//! only happens where it is another server's, there are two kinds of dumps: those that say so, and those for replicas that could not read that.
 
 use std::fs::File;
 use std::io;
@@ -74,6 +75,8 @@ pub enum Progress {
 
 /// A dump to a file.
 pub struct Dump {
+    /// It may say which database the stream has selected.
+    pub aux: bool,
     progress: Mutex<Progress>,
     /// Holds the log from the dump's offset on.
     pin: Mutex<Option<Pin>>,
@@ -87,13 +90,15 @@ impl Dump {
     }
 }
 
-/// The dump that is being made, or else a new one: who holds it may send it.
+/// The dump that is being made, or else a new one: who holds it may send it. `aux` as in [`Dump`].
 ///
 /// # Errors
 /// The system has no more threads.
-pub fn join(server: &Arc<Server>) -> io::Result<Arc<Dump>> {
+pub fn join(server: &Arc<Server>, aux: bool) -> io::Result<Arc<Dump>> {
     let mut current = server.replication.dump.lock();
-    if let Some(dump) = current.upgrade() {
+    // Our own stream says its database first, so that all dumps of it are of one kind.
+    let fits = |dump: &Dump| dump.aux == aux || !server.replication.is_replica();
+    if let Some(dump) = current.upgrade().filter(|dump| fits(dump)) {
         let shared = match dump.progress() {
             Progress::Preparing => true,
             Progress::Writing(point) => point.id == server.store.history().id,
@@ -104,7 +109,7 @@ pub fn join(server: &Arc<Server>) -> io::Result<Arc<Dump>> {
             return Ok(dump);
         }
     }
-    let dump = Arc::new(Dump { progress: Mutex::new(Progress::Preparing), pin: Mutex::new(None) });
+    let dump = Arc::new(Dump { aux, progress: Mutex::new(Progress::Preparing), pin: Mutex::new(None) });
     *current = Arc::downgrade(&dump);
     drop(current);
     let (server_of_thread, made) = (server.clone(), dump.clone());
@@ -128,7 +133,8 @@ fn make(server: &Server, dump: &Arc<Dump>) -> Result<(), String> {
     // This thread holds the dump too; if it is the last one, nobody waits any more.
     let wanted = || Arc::strong_count(dump) > 1 && !server.replication.stopping.load(Ordering::SeqCst);
     let pace = Pace::of(server);
-    let keys = dump::write(&snapshot, &point, &file, || pace.sleep(wanted))?;
+    let said = if dump.aux { point } else { point.without_aux() };
+    let keys = dump::write(&snapshot, &said, &file, || pace.sleep(wanted))?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     log::info!("The dump for replicas is made: {keys} keys, {length} bytes, in {} ms", monotonic_ms() - started);
     *dump.progress.lock() = Progress::Done(point, Arc::new(file), length);

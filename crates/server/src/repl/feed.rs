@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ardb_base::id::Offset;
+use ardb_base::id::{Offset, ReplId};
 use ardb_log::{Pin, ReadError, WakerHandle};
 use ardb_node::answer::{Answer, answer};
 use ardb_node::dump;
 use ardb_node::outflow::{CHUNK, Outflow, OutflowEnd};
+use ardb_node::private;
 use ardb_repl::master::{self, Ask, Peer, Profile, State};
 use ardb_repl::rows::{RowsError, SyncId};
 use ardb_repl::stream::{Splitter, StreamError};
@@ -101,6 +102,8 @@ struct Feed<'a> {
     writable: bool,
     /// When the server's end was noticed, or 0.
     ending: u64,
+    /// What goes to it between the dump and our stream: the database that this has selected.
+    select: Vec<u8>,
 }
 
 /// Takes a connection over whose client asked for the stream. Called on its network thread.
@@ -169,6 +172,7 @@ fn serve(server: &Arc<Server>, detached: Detached, view: &Arc<PeerView>, asked: 
         readable: true,
         writable: true,
         ending: 0,
+        select: Vec::new(),
     };
     let result = feed.hear(&unread).and_then(|()| feed.write_all(&unsent)).and_then(|()| feed.run(asked));
     match result {
@@ -188,11 +192,15 @@ enum Never {}
 impl Feed<'_> {
     fn run(&mut self, asked: &Asked) -> Result<Never, End> {
         let name = self.view.address.clone();
+        let counts = &self.server.replication;
+        let known;
         let ask = match asked {
             Asked::Sync => Ask::Sync,
-            Asked::Psync(id, offset) | Asked::Psync2(id, offset, _) => Ask::Psync { id, offset: *offset },
+            Asked::Psync(id, offset) | Asked::Psync2(id, offset, _) => {
+                known = counts.names.resolve(id, *offset);
+                Ask::Psync { id: known.as_ref().map_or(&id[..], |id| &id.as_bytes()[..]), offset: *offset }
+            }
         };
-        let counts = &self.server.replication;
         match answer(&self.server.store, ask) {
             Answer::Continue { from, history, outflow } => {
                 counts.partial_ok.fetch_add(1, Ordering::Relaxed);
@@ -250,16 +258,34 @@ impl Feed<'_> {
         }
     }
 
-    fn announce(&mut self, point: &dump::Point) -> Result<(), End> {
-        if point.needs_aux() && !self.view.profile.psync2 {
-            self.write_all(
-                b"-ERR this replica cannot be told which database the stream has selected, try again later\r\n",
-            )?;
-            return Err(End::Refused("it cannot be told which database the stream has selected"));
+    /// Whether it understands what an RDB says besides keys: the database that the stream has selected.
+    fn reads_aux(&self) -> bool {
+        self.view.profile.psync2
+    }
+
+    /// Promises everything. `aux` is that of the dump.
+    fn announce(&mut self, point: &dump::Point, aux: bool) -> Result<(), End> {
+        let (mut id, mut offset) = (point.id, point.offset);
+        if let Some(db) = point.db.filter(|db| *db != 0 && !(aux && self.reads_aux())) {
+            // A SELECT before our stream tells it. Those that count offsets get a history of their own for that, in which our bytes have our offsets.
+            let select = private::select(db);
+            let room = offset.0.checked_sub(select.len() as u64).filter(|_| !aux);
+            let Some(before) = room else {
+                self.write_all(b"-TRYAGAIN no dump for this replica at this moment\r\n")?;
+                return Err(End::Refused("the dump tells it nothing of the database that the stream has selected"));
+            };
+            if !self.peer.is_old() {
+                let mut random = [0; 20];
+                random_bytes(&mut random);
+                (id, offset) = (ReplId::from_random(random), Offset(before));
+                self.server.replication.names.give(id, point.id, point.offset);
+                log::info!("Replica {} knows the history {} as {id}", self.view.address, point.id);
+            }
+            self.select = select;
         }
         self.server.replication.sync_full.fetch_add(1, Ordering::Relaxed);
         if !self.peer.is_old() {
-            self.write_all(format!("+FULLRESYNC {} {}\r\n", point.id, point.offset).as_bytes())?;
+            self.write_all(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes())?;
         }
         Ok(())
     }
@@ -269,10 +295,12 @@ impl Feed<'_> {
         let started = monotonic_ms();
         let (mut snapshot, point) = dump::snapshot(self.server.node()).map_err(End::Dump)?;
         let pin = snapshot.take_pin();
-        self.announce(&point)?;
+        let aux = self.reads_aux();
+        self.announce(&point, aux)?;
+        let said = if aux { point } else { point.without_aux() };
         let mut random = [0; 20];
         random_bytes(&mut random);
-        let mark = *ardb_base::id::ReplId::from_random(random).as_bytes();
+        let mark = *ReplId::from_random(random).as_bytes();
         self.write_all(&[b"$EOF:", &mark[..], b"\r\n"].concat())?;
         self.view.streamed.store(true, Ordering::Relaxed);
         self.peer.dump_begins(monotonic_ms());
@@ -287,7 +315,7 @@ impl Feed<'_> {
                 && !info.killed.load(Ordering::Relaxed)
                 && !view.dismissed.load(Ordering::SeqCst)
         };
-        let written = dump::write(&snapshot, &point, &mut out, || pace.sleep(wanted));
+        let written = dump::write(&snapshot, &said, &mut out, || pace.sleep(wanted));
         let end = out.end.take();
         drop(making);
         drop(snapshot);
@@ -303,12 +331,12 @@ impl Feed<'_> {
 
     /// Sends a file, whose length comes first.
     fn full_spooled(&mut self) -> Result<Never, End> {
-        let shared = join(self.server)?;
+        let shared = join(self.server, self.reads_aux())?;
         let mut announced = false;
         let (point, file, length) = loop {
             let progress = shared.progress();
             if let (Progress::Writing(point) | Progress::Done(point, ..), false) = (&progress, announced) {
-                self.announce(point)?;
+                self.announce(point, shared.aux)?;
                 announced = true;
             }
             match progress {
@@ -360,6 +388,8 @@ impl Feed<'_> {
     /// The replica has everything up to `point`: the log follows.
     fn catch_up(&mut self, point: dump::Point, pin: Option<Pin>, dump: Option<Arc<Dump>>) -> Result<Never, End> {
         log::info!("Synchronization with replica {} succeeded", self.view.address);
+        let select = std::mem::take(&mut self.select);
+        self.write_all(&select)?;
         let outflow = Outflow::new(&self.server.store, point.id, point.offset)?;
         self.stream_log(outflow, Some((pin, dump)))
     }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use ardb_base::id::Offset;
+use ardb_node::private::PrivateNames;
 use ardb_repl::Ms;
 use ardb_repl::master::{Profile, State};
 use parking_lot::Mutex;
@@ -263,6 +264,8 @@ pub struct Replication {
     pub dumping: AtomicUsize,
     /// Full syncs by rows.
     pub transfers: Transfers,
+    /// Names under which single replicas know our history.
+    pub names: PrivateNames,
     /// Full syncs begun.
     pub sync_full: AtomicU64,
     /// Links over which a full sync went on that an earlier one had begun.
