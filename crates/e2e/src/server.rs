@@ -4,6 +4,7 @@
 //! `ARDB_E2E_KEEP` is set: then it stays and its path is printed. What a server prints is kept in `server.log` there, over
 //! all its lives.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub enum Kind {
 pub struct Setup {
     kind: Kind,
     directives: Vec<(String, String)>,
+    environment: Vec<(String, OsString)>,
     /// Whether [`Setup::start`] has chosen the folder and deletes it in the end.
     own_dir: bool,
     dir: Option<PathBuf>,
@@ -61,7 +63,7 @@ impl Setup {
     /// A server of this kind.
     #[must_use]
     pub fn new(kind: Kind) -> Setup {
-        Setup { kind, directives: Vec::new(), own_dir: true, dir: None }
+        Setup { kind, directives: Vec::new(), environment: Vec::new(), own_dir: true, dir: None }
     }
 
     /// Adds a directive, as on the command line.
@@ -75,6 +77,13 @@ impl Setup {
     #[must_use]
     pub fn with_own(self, name: &str, value: impl ToString) -> Setup {
         if stands_in() { self } else { self.with(name, value) }
+    }
+
+    /// Sets a variable of the server's environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<OsString>) -> Setup {
+        self.environment.push((name.to_string(), value.into()));
+        self
     }
 
     /// Uses this folder and leaves it there.
@@ -141,6 +150,7 @@ impl Setup {
                 kind: self.kind,
                 program: program.clone(),
                 arguments,
+                environment: self.environment.clone(),
                 port,
                 dir: dir.clone(),
                 own_dir: self.own_dir,
@@ -197,6 +207,7 @@ pub struct Server {
     kind: Kind,
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
     /// The loopback port it listens on, over all its lives.
     pub port: u16,
     /// Its folder.
@@ -211,6 +222,7 @@ impl Server {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.dir).stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn()?);
         self.wait_ready(Duration::from_secs(30))
     }

@@ -315,6 +315,10 @@ fn adopt(shared: &Shared, found: Vec<Found>, walks: Vec<Walk>, anchor: usize) ->
         let len = region.len();
         let walk = if i < anchor { None } else { walks.next() };
         let (at, trusted_from, synced) = walk.as_ref().map_or((len, len, len), |walk| (walk.at, walk.trusted_from, 0));
+        if synced < at {
+            // A sync of the process before may have failed. From its page on, or from the header on, which was new then.
+            writer.rewrite(if trusted_from == segment::HEADER_BYTES { 0 } else { trusted_from }..at);
+        }
         writer.publish(at);
         let segment = Arc::new(Segment::new(&path, &header, region, trusted_from, synced));
         for (offset, place) in walk.into_iter().flat_map(|walk| walk.index) {

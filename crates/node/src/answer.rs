@@ -41,7 +41,7 @@ pub fn answer(store: &Store, ask: Ask<'_>) -> Answer {
             Decision::Full(why) => Answer::Full(why),
             Decision::Continue(from) => match Outflow::new(store, history.id, from) {
                 Ok(mut outflow) => match outflow.gather(store) {
-                    Ok(()) | Err(OutflowEnd::Renamed(_)) => {
+                    Ok(()) | Err(OutflowEnd::Renamed(_) | OutflowEnd::Sync(_)) => {
                         Answer::Continue { from, history, outflow: Box::new(outflow) }
                     }
                     // Who comes to damaged bytes would come to them again and again.

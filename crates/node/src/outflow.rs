@@ -1,10 +1,11 @@
 //! The log as one replica is sent it: slices of the map, or small frames put together.
 //!
 //! Invariant: a replica gets bytes only as long as the history has the name under which it was promised them. A byte that was appended after a
-//! promotion, sent to one who believes in the old name, would let it go on with another server over bytes that this one never had.
+//! promotion, sent to one who believes in the old name, would let it go on with another server over bytes that this one never had. The same is true
+//! of bytes that this one may yet lose: where writes are to be durable before they are acknowledged, they are so before they are sent ([`Outflow::settle`]).
 
 use ardb_base::id::{Offset, ReplId};
-use ardb_log::{ReadError, Reader, Slice};
+use ardb_log::{ReadError, Reader, Slice, SyncError};
 use ardb_store::Store;
 
 /// Bytes that one write takes.
@@ -21,6 +22,9 @@ pub enum OutflowEnd {
     /// It must ask again and learn the name.
     #[error("the history has a new name, {0}")]
     Renamed(ReplId),
+    /// What comes next cannot be made durable.
+    #[error("{0}")]
+    Sync(#[from] SyncError),
 }
 
 /// The bytes on their way to one replica.
@@ -85,6 +89,14 @@ impl Outflow {
             return Err(OutflowEnd::Renamed(id));
         }
         Ok(())
+    }
+
+    /// Returns when [`Outflow::bytes`] are durable here. Whoever commits them waits for the same sync.
+    ///
+    /// # Errors
+    /// They must not be sent.
+    pub fn settle(&self, store: &Store) -> Result<(), OutflowEnd> {
+        Ok(store.sync_to(self.offset())?)
     }
 
     /// What is to be sent.

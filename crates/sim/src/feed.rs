@@ -10,6 +10,7 @@ use ardb_node::dump::{self, Point};
 use ardb_node::outflow::Outflow;
 use ardb_repl::master::{self, Ask, Peer, Profile};
 use ardb_repl::stream::Splitter;
+use ardb_store::Fsync;
 
 use crate::event::Event;
 use crate::{Violation, World};
@@ -236,6 +237,7 @@ impl World<'_> {
 
     fn pump_one(&mut self, node: usize, conn: u64) -> Result<(), End> {
         let (now, window, timeout) = (self.now, self.settings.window, self.settings.timeout);
+        let always = self.settings.fsync[node] == Fsync::Always;
         loop {
             let room = self.conns.get(&conn).map_or(0, |c| window.saturating_sub(c.to[0].flying));
             let Some(process) = &mut self.machines[node].process else { return Ok(()) };
@@ -261,6 +263,9 @@ impl World<'_> {
                 }
             } else if let Some(outflow) = &mut feed.outflow {
                 outflow.gather(&store).map_err(|error| End::Drop(error.to_string()))?;
+                if always && !outflow.is_empty() {
+                    outflow.settle(&store).map_err(|error| End::Drop(error.to_string()))?;
+                }
                 let n = room.min(outflow.bytes().len());
                 sent = outflow.bytes()[..n].to_vec();
                 outflow.advance(n);

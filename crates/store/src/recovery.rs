@@ -115,7 +115,7 @@ impl Store {
         let engine_ahead = found.end < position.offset || (found.created && !created);
         // A process that dies loses nothing that it appended; a machine may. A cut that is more than an append in progress is a loss in any case.
         let lost = found.cut.as_ref().is_some_and(|cut| cut.fault != Fault::Unfinished);
-        let suspect = !created && ((!before.clean && boot_changed) || lost);
+        let suspect = !created && ((!before.clean && boot_changed) || lost || before.sync_failed);
         let mut state = State { clean: false, boot_id: options.boot_id, ..before.clone() };
         let mut position = position;
         let end = found.end.max(position.offset);
@@ -142,11 +142,16 @@ impl Store {
         } else {
             file.set(state).map_err(open_error)?;
         }
-        let state = file.get().clone();
         // What replicas may be told to continue from must not be lost by a second power failure under the same name.
         if !engine_ahead && !before.clean {
             log.sync_to(log.end()).map_err(|error| sync_error(&options.dir, &error))?;
         }
+        if before.sync_failed {
+            // Only now: until then another start must find what this one has found.
+            let state = State { sync_failed: false, ..file.get().clone() };
+            file.set(state).map_err(open_error)?;
+        }
+        let state = file.get().clone();
         let recovery = Recovery {
             created,
             generation: state.generation,
@@ -187,6 +192,7 @@ impl Store {
             state: Mutex::new(file),
             last_sync: AtomicU64::new((options.clock)().max(0) as u64),
             last_log_failure: AtomicBool::new(false),
+            last_note_failure: AtomicBool::new(false),
             recovery: recovery.clone(),
             condemned: Mutex::new(Vec::new()),
             threads: Mutex::new(None),
@@ -279,6 +285,7 @@ fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, 
         boot_id: options.boot_id,
         upstream: None,
         handing: false,
+        sync_failed: false,
     };
     StateFile::create(&options.disk, &options.dir, state).map_err(open_error)
 }

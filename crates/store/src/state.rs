@@ -39,6 +39,8 @@ pub struct State {
     pub upstream: Option<Vec<u8>>,
     /// The upstream was our replica and is to take the role of the master from us; it has not said yet that it has. Never without an upstream.
     pub handing: bool,
+    /// A sync of the log has failed: the log may lose what it has not synced though neither the process nor the machine ends.
+    pub sync_failed: bool,
 }
 
 /// The file and its contents.
@@ -73,6 +75,7 @@ impl State {
             (Some(_), true) => HANDING,
         });
         out.extend_from_slice(&(upstream.len() as u16).to_le_bytes());
+        out.push(u8::from(self.sync_failed));
         out.resize(FIXED, 0);
         out.extend_from_slice(upstream);
         out.resize(SLOT, 0);
@@ -110,6 +113,7 @@ impl State {
             boot_id: std::array::from_fn(|i| slot[128 + i]),
             upstream: (slot[145] != 0).then(|| upstream.to_vec()),
             handing: slot[145] == HANDING,
+            sync_failed: slot[148] != 0,
         };
         Ok(Some((n(16), state)))
     }
@@ -187,6 +191,7 @@ mod tests {
             boot_id: [n as u8; 16],
             upstream: n.is_multiple_of(3).then(|| vec![b'u'; n as usize]),
             handing: n.is_multiple_of(6),
+            sync_failed: n.is_multiple_of(5),
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     /// Pins that the last trimming passed over.
     pub overruled: AtomicUsize,
     pub last_log_failure: AtomicBool,
+    /// Whether it was said that [`State::sync_failed`] could not be written.
+    pub last_note_failure: AtomicBool,
     pub recovery: Recovery,
     /// Directories of old generations, to be deleted when nobody reads them any more.
     pub condemned: Mutex<Vec<(Weak<View>, PathBuf)>>,
@@ -145,7 +147,30 @@ impl Store {
 
     /// Returns when everything below `offset` is durable.
     pub fn sync_to(&self, offset: Offset) -> Result<(), ardb_log::SyncError> {
-        self.shared.log.sync_to(offset)
+        let result = self.shared.log.sync_to(offset);
+        if let Err(ardb_log::SyncError::Failed(_)) = result {
+            self.note_failed_sync();
+        }
+        result
+    }
+
+    /// Makes it durable that a sync of the log has failed. From then on what was appended since the last good sync may go at any moment, while replicas
+    /// have it; so the next start must not go on under the same name. The disk may refuse this too; then it is tried again.
+    fn note_failed_sync(&self) {
+        let mut file = self.shared.state.lock();
+        if file.get().sync_failed {
+            return;
+        }
+        let state = State { sync_failed: true, ..file.get().clone() };
+        match file.set(state) {
+            Ok(()) => log::warn!(
+                "a sync of the log has failed: the next start begins a new history, unless this is a replica"
+            ),
+            Err(error) if !self.shared.last_note_failure.swap(true, Ordering::Relaxed) => {
+                log::warn!("that a sync of the log has failed was not written down, and will be tried again: {error}");
+            }
+            Err(_) => {}
+        }
     }
 
     /// Everything below is durable.
@@ -205,6 +230,9 @@ impl Store {
     pub fn tick(&self) -> Result<(), CommitError> {
         let now = (self.shared.options.clock)();
         self.sync_if_due(now);
+        if self.shared.log.failure().is_some() {
+            self.note_failed_sync();
+        }
         let core = &self.shared.core;
         // Bounded, so that a tick ends even if garbage comes as fast as it goes.
         while core.janitor_step()? && (self.shared.options.clock)() - now < JANITOR_MS {}

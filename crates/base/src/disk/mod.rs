@@ -11,6 +11,8 @@
 //! - A name (creation, removal, rename) survives only from the moment [`Disk::sync_dir`] of its directory returned;
 //!   until then each change of a name may have happened or not, on its own. A rename is never half done.
 //! - A process that merely dies loses nothing that was written.
+//! - What a sync that failed should have written is lost for later syncs, which succeed all the same, unless it is written once more
+//!   ([`RegionWriter::rewrite`]); the system may forget it at any moment.
 
 mod real;
 mod region;

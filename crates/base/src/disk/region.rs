@@ -30,6 +30,9 @@ pub unsafe trait Backing: Send + Sync {
 
     /// Lets the process's own hold on the memory of `range` go; the next access brings it back from the file. Must not change contents.
     fn release(&self, range: Range<usize>);
+
+    /// The bytes of `range` were written once more. For disks that cannot see it.
+    fn rewritten(&self, _range: Range<usize>) {}
 }
 
 /// The shared side of a mapped file: reads what is published, and syncs it.
@@ -187,6 +190,25 @@ impl RegionWriter {
             at = end;
         }
         last - from
+    }
+
+    /// Writes the bytes of `range` over themselves, so that the next sync writes them in any case. A system takes what it could not write for written: the sync
+    /// that fails is the last one that knows of it.
+    ///
+    /// # Panics
+    /// As [`RegionWriter::write`].
+    pub fn rewrite(&mut self, range: Range<usize>) {
+        let mut block = [0; 4096];
+        let mut at = range.start;
+        while at < range.end {
+            let part = block.len().min(range.end - at);
+            // Indexing: `write` asserts the same.
+            block[..part].copy_from_slice(&self.contents()[at..at + part]);
+            // Or the compiler could see that nothing changes.
+            self.write(at, std::hint::black_box(&block[..part]));
+            at += part;
+        }
+        self.region.backing.rewritten(range);
     }
 
     /// Makes the whole file durable, what is not published included.

@@ -82,6 +82,8 @@ struct Inode {
     contents: Arc<Memory>,
     synced: Vec<u8>,
     open: bool,
+    /// What a failed sync should have written and no later one will.
+    missed: Vec<Range<usize>>,
 }
 
 /// A block of bytes that a region may write to through a pointer.
@@ -121,7 +123,7 @@ impl Drop for Memory {
 
 impl Inode {
     fn new(bytes: Vec<u8>) -> Inode {
-        Inode { contents: Memory::new(bytes), synced: Vec::new(), open: false }
+        Inode { contents: Memory::new(bytes), synced: Vec::new(), open: false, missed: Vec::new() }
     }
 
     /// All contents, of a file that is not open as a region.
@@ -285,9 +287,27 @@ impl SimDisk {
             let found = tear(&inode.synced, inode.bytes(), random);
             inode.contents = Memory::new(found.clone());
             inode.synced = found;
+            inode.missed.clear();
         }
         state.synced_names = names.clone();
         state.names = names;
+    }
+
+    /// The system needs its memory: what a failed sync of a region should have written is what it was before.
+    ///
+    /// # Panics
+    /// If a region is open.
+    pub fn forget_missed(&self) {
+        let mut state = self.state();
+        for inode in state.inodes.values_mut().filter(|inode| !inode.missed.is_empty()) {
+            let mut bytes = inode.bytes().to_vec();
+            for range in std::mem::take(&mut inode.missed) {
+                for at in range {
+                    bytes[at] = inode.synced.get(at).copied().unwrap_or(0);
+                }
+            }
+            inode.contents = Memory::new(bytes);
+        }
     }
 
     /// Changes one byte of a file where it lies, synced, as decay of the medium would. For tests.
@@ -559,15 +579,39 @@ unsafe impl Backing for SimBacking {
 
     fn sync(&self, range: Range<usize>, published: usize) -> Result<(), DiskError> {
         let mut state = self.disk.state();
-        state.step("sync", &self.path)?;
+        let step = state.step("sync", &self.path);
         // The inode may be gone after the name was removed; there is nothing to make durable then.
         if let Some(inode) = state.inodes.get_mut(&self.number) {
+            if step.is_err() {
+                inode.missed.push(range);
+                return step;
+            }
             // SAFETY: bytes below the published length are not written any more.
             let bytes = unsafe { self.memory.below(published) };
             inode.synced.resize(self.memory.len, 0);
-            inode.synced[range.clone()].copy_from_slice(&bytes[range]);
+            let mut at = range.start;
+            // In order, so that what lies between them is found.
+            inode.missed.sort_unstable_by_key(|missed| missed.start);
+            for missed in &inode.missed {
+                let end = missed.start.clamp(at, range.end.max(at));
+                inode.synced[at..end].copy_from_slice(&bytes[at..end]);
+                at = at.max(missed.end);
+            }
+            if at < range.end {
+                inode.synced[at..range.end].copy_from_slice(&bytes[at..range.end]);
+            }
         }
-        Ok(())
+        step
+    }
+
+    fn rewritten(&self, range: Range<usize>) {
+        if let Some(inode) = self.disk.state().inodes.get_mut(&self.number) {
+            let rest = std::mem::take(&mut inode.missed).into_iter().flat_map(|missed| {
+                let before = missed.start..missed.end.min(range.start);
+                [before, missed.start.max(range.end)..missed.end]
+            });
+            inode.missed = rest.filter(|missed| missed.start < missed.end).collect();
+        }
     }
 
     fn warm(&self, _range: Range<usize>) {}

@@ -233,3 +233,42 @@ fn failures_and_limits_come_as_ordered() {
     disk.fail_after(None);
     assert!(disk.read(&dir.join("b")).is_ok());
 }
+
+#[test]
+fn what_a_failed_sync_missed_no_later_one_writes_unless_it_is_written_again() {
+    let path = Path::new("/d/f");
+    // The last byte of each third after a power loss, at its worst.
+    let found = |again: bool, forgotten: bool, seed: u64| {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let mut writer = disk.create_region(path, 12_288).unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        for (n, fails) in [(1, false), (2, true), (3, false)] {
+            let at = writer.published();
+            writer.write(at, &[n; 4096]);
+            writer.publish(at + 4096);
+            disk.fail_after(fails.then_some(0));
+            assert_eq!(writer.region().sync(at..at + 4096).is_err(), fails);
+            disk.fail_after(None);
+        }
+        drop(writer);
+        disk.kill();
+        if forgotten {
+            disk.forget_missed();
+        }
+        let mut writer = disk.open_region(path).unwrap();
+        if again {
+            writer.rewrite(100..12_288);
+        }
+        writer.publish(12_288);
+        writer.region().sync(0..12_288).unwrap();
+        drop(writer);
+        disk.power_loss(&mut Random::new(seed));
+        let bytes = disk.read(path).unwrap();
+        [4095, 8191, 12_287].map(|at| bytes[at])
+    };
+    let found = |again, forgotten| (0..50).map(|seed| found(again, forgotten, seed)).min().unwrap();
+    assert_eq!(found(false, false), [1, 0, 3]);
+    assert_eq!(found(true, false), [1, 2, 3]);
+    assert_eq!(found(true, true), [1, 0, 3]);
+}

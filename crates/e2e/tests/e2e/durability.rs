@@ -1,12 +1,16 @@
-//! What a restart may change: nothing.
+//! What a restart may change: nothing. And what a disk may do to that.
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use ardb_e2e::digest::Digest;
 use ardb_e2e::load::{Flavor, Generator, Load, populate};
 use ardb_e2e::options::seed;
 use ardb_e2e::reply::Reply;
-use ardb_e2e::server::Setup;
+use ardb_e2e::server::{Server, Setup, stands_in};
+use ardb_e2e::wait::{follow, wait_equal, wait_until};
 
 /// Writes a mixed data set, ends the server one way or the other, and compares what is there before and after.
 fn survives(setup: Setup, kill: bool) {
@@ -114,9 +118,116 @@ fn kills_in_mid_pipeline_apply_each_command_once() {
     assert_eq!(numbers.len() as i64, count);
 }
 
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A disk whose syncs fail on demand.
+struct Syncs {
+    dir: PathBuf,
+}
+
+impl Syncs {
+    fn new(name: &str) -> Syncs {
+        let dir = std::env::temp_dir().join(format!("ardb-e2e-syncs-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/failing_sync.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-o"]).arg(dir.join("shim.so")).arg(source).arg("-ldl");
+        assert!(cc.status().expect("a C compiler, as for the real servers").success());
+        Syncs { dir }
+    }
+
+    fn under(&self, setup: Setup) -> Setup {
+        setup
+            .with_variable("LD_PRELOAD", self.dir.join("shim.so"))
+            .with_variable("ARDB_FAIL_SYNC", self.dir.join("fail"))
+    }
+
+    fn fail(&self, on: bool) {
+        let name = self.dir.join("fail");
+        if on { drop(File::create(name).unwrap()) } else { fs::remove_file(name).unwrap() }
+    }
+}
+
+impl Drop for Syncs {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn history(server: &Server) -> [String; 2] {
+    let info = server.client().unwrap().info("replication").unwrap();
+    ["master_replid", "master_replid2"].map(|name| info[name].clone())
+}
+
+#[test]
+fn where_every_write_is_synced_nobody_sees_one_that_could_not_be() {
+    if stands_in() {
+        return;
+    }
+    let syncs = Syncs::new("always");
+    let mut server = syncs.under(Setup::ardb()).with("appendfsync", "always").start().unwrap();
+    let replicas = [Setup::ardb().start().unwrap(), Setup::redis("7.0").start().unwrap()];
+    let mut client = server.client().unwrap();
+    client.must("SET a 1").unwrap();
+    for replica in &replicas {
+        follow(replica, &server).unwrap();
+        wait_equal(&server, replica, LIMIT).unwrap();
+    }
+    syncs.fail(true);
+    // No reply: nobody knows.
+    assert!(client.ask("SET b 1").is_err());
+    let status = server.wait_end(LIMIT).unwrap();
+    assert_eq!(status.code(), Some(1), "{}", server.log_tail());
+    std::thread::sleep(Duration::from_millis(300));
+    for replica in &replicas {
+        let mut client = replica.client().unwrap();
+        assert_eq!(client.ask("GET a").unwrap().int(), Some(1));
+        assert_eq!(client.ask("EXISTS b").unwrap().int(), Some(0), "it has what its master may lose");
+    }
+    syncs.fail(false);
+    server.restart().unwrap();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.ask("GET a").unwrap().int(), Some(1));
+    client.must("SET c 1").unwrap();
+    for replica in &replicas {
+        wait_equal(&server, replica, LIMIT).unwrap();
+    }
+}
+
+#[test]
+fn after_a_sync_that_failed_writes_are_refused_and_a_restart_begins_another_history() {
+    if stands_in() {
+        return;
+    }
+    let syncs = Syncs::new("everysec");
+    let mut server = syncs.under(Setup::ardb()).start().unwrap();
+    let replica = Setup::ardb().start().unwrap();
+    let mut client = server.client().unwrap();
+    client.must("SET a 1").unwrap();
+    follow(&replica, &server).unwrap();
+    wait_equal(&server, &replica, LIMIT).unwrap();
+    let [before, _] = history(&server);
+    syncs.fail(true);
+    client.must("SET b 1").unwrap();
+    wait_until("writes are refused", LIMIT, || Ok(client.ask("SET b 2")?.text().starts_with("MISCONF"))).unwrap();
+    assert!(client.ask("GET b").unwrap().int() >= Some(1), "reads go on");
+    // The disk is well again, but the log is not.
+    syncs.fail(false);
+    assert!(client.ask("SET b 3").unwrap().text().starts_with("MISCONF"));
+    assert_eq!(history(&server)[0], before);
+    server.restart().unwrap();
+    let [after, second] = history(&server);
+    assert!(after != before && second == before, "{before} before, {after} and {second} now");
+    server.client().unwrap().must("SET b 4").unwrap();
+    wait_equal(&server, &replica, LIMIT).unwrap();
+    let [after, _] = history(&server);
+    server.restart().unwrap();
+    assert_eq!(history(&server)[0], after, "once is enough");
+}
+
 #[test]
 fn a_second_server_in_the_same_folder_is_refused() {
-    if ardb_e2e::server::stands_in() {
+    if stands_in() {
         return;
     }
     let server = Setup::ardb().start().unwrap();

@@ -5,7 +5,8 @@
 //! they have nothing more or the budget is spent. One commit makes it all visible and durable as `appendfsync` says. Only then
 //! do replies leave, and only then do other clients hear of it.
 //!
-//! If the commit fails, every reply given under the lock becomes that error: nothing of it has happened.
+//! If the commit fails, every reply given under the lock becomes that error: nothing of it has happened. If only its sync does, with `appendfsync always`, it
+//! can be seen and may be lost all the same; the process ends then, as Redis does.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use ardb_base::id::Offset;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
+use ardb_log::SyncError;
 use ardb_node::txn::Batch;
 use ardb_types::At;
 
@@ -302,7 +304,7 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
             batch.store().commit().map_err(|error| error.to_string())
         }
     };
-    let result = result.and_then(|end| sync(server, end));
+    let result = result.and_then(|end| sync(server, end).map_err(|error| error.to_string()));
     if let Err(why) = result {
         log::warn!("Writes are refused: {why}");
         let error = format!("MISCONF Errors writing to the log: {why}");
@@ -317,9 +319,18 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
     true
 }
 
-/// With `appendfsync always`, waits until the commit is durable.
-fn sync(server: &Server, end: Offset) -> Result<(), String> {
-    if server.sync_always() { server.store.sync_to(end).map_err(|error| error.to_string()) } else { Ok(()) }
+/// With `appendfsync always`, waits until the commit is durable. Does not return if it cannot be made so: it is visible, so everybody would go on with what
+/// the disk does not have. Replicas have not got it, and no reply has left.
+fn sync(server: &Server, end: Offset) -> Result<(), SyncError> {
+    if !server.sync_always() {
+        return Ok(());
+    }
+    let result = server.store.sync_to(end);
+    if let Err(error @ SyncError::Failed(_)) = &result {
+        log::error!("{error}. With appendfsync 'always' this server cannot go on. Exiting...");
+        std::process::exit(1);
+    }
+    result
 }
 
 #[cfg(test)]

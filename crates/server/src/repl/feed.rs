@@ -418,6 +418,9 @@ impl Feed<'_> {
             if let Some((Some(pin), _)) = &mut hold {
                 pin.advance(out.offset());
             }
+            if self.server.sync_always() {
+                out.settle(&self.server.store)?;
+            }
             let sent = self.write(out.bytes())?;
             out.advance(sent);
             // Acknowledgements must be heard however much there is to send.

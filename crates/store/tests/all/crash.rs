@@ -237,6 +237,67 @@ fn a_role_that_is_being_handed_over_outlives_the_process_until_something_ends_it
     }
 }
 
+/// A sync that fails and the system's memory of it: the page is taken for written, and let go. Nobody's power has failed.
+#[test]
+fn what_a_failed_sync_loses_is_not_missed_under_the_same_name() {
+    for replica in [false, true] {
+        let world = World::new();
+        let (store, _) = world.open();
+        let upstream = replica.then(|| b"up 1".to_vec());
+        store.set_history(store.history(), upstream).expect("no faults");
+        let history = store.history();
+        let end = commit(&store, &[Op::Set(0, 1, 1)]);
+        store.sync_to(end).expect("no faults");
+        let lost = commit(&store, &[Op::Set(0, 2, 2)]);
+        world.disk.fail_after(Some(0));
+        assert!(store.sync_to(lost).is_err());
+        world.disk.fail_after(None);
+        assert!(store.sync_to(lost).is_err(), "a later success would be none");
+        store.tick().expect("no faults");
+        drop(store);
+        world.disk.kill();
+        world.disk.forget_missed();
+        for _ in 0..2 {
+            let (store, recovery) = world.open();
+            assert_eq!((recovery.log_end, recovery.boot_changed), (end, false));
+            // Else a replica that has it could go on here, over whatever is written next.
+            assert_eq!(store.history().covers(history.id, lost), replica, "a replica's master sends them again");
+            assert!(store.history().covers(history.id, end));
+            assert_eq!(store.history() == history, replica);
+            drop(store);
+            world.disk.kill();
+        }
+        let (store, recovery) = world.open();
+        assert_eq!(recovery.replaced_id, None, "once is enough: {:?}", store.history());
+    }
+}
+
+/// The same, where the system still has the page: what the next start reads it must write, before it counts as durable.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_once_more() {
+    for seed in seeds(30) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let (store, _) = world.open();
+        store.sync_to(commit(&store, &[Op::Set(0, 1, 1)])).expect("no faults");
+        let end = commit(&store, &[Op::Set(0, 2, 2), Op::Field(0, 3, 4, 5)]);
+        let state = dump(&store.write(), Direction::Forward).expect("no faults");
+        world.disk.fail_after(Some(0));
+        assert!(store.sync_to(end).is_err());
+        drop(store);
+        world.disk.kill();
+        let (store, recovery) = world.open();
+        assert_eq!((recovery.log_end, store.synced()), (end, end));
+        drop(store);
+        world.boot += 1;
+        world.disk.power_loss(&mut random);
+        let (store, recovery) = world.open();
+        assert_eq!(recovery.log_end, end);
+        assert_eq!(dump(&store.write(), Direction::Forward).expect("no faults"), state);
+    }
+}
+
 #[test]
 fn a_system_that_does_not_name_its_runs_is_not_trusted() {
     let mut world = World::new();
