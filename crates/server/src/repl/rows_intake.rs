@@ -21,7 +21,7 @@ use super::status::{RowsView, monotonic_ms};
 use super::wire::{Wire, WireError};
 use crate::server::Server;
 
-/// Bytes of rows that may wait for the engine, unless a single block has more.
+/// Bytes of rows from which on no further block is taken off the wire before the engine has had some.
 const QUEUE_BYTES: usize = 4 << 20;
 /// How long the link's thread waits for room before it looks at the clock.
 const ROUND: Duration = Duration::from_millis(50);
@@ -116,24 +116,32 @@ impl Worker {
         Ok(Worker { queue, thread: Some(thread) })
     }
 
-    /// Hands a block over. `idle` is called while there is no room.
-    fn push(&mut self, block: RawRows, mut idle: impl FnMut() -> Result<(), WireError>) -> Result<(), LinkEnd> {
+    /// Waits until there is room for one more block; `idle` is called meanwhile.
+    fn make_room(&mut self, mut idle: impl FnMut() -> Result<(), WireError>) -> Result<(), LinkEnd> {
         loop {
             let mut state = self.queue.state.lock();
             if state.dead {
                 drop(state);
                 return Err(self.failure());
             }
-            if state.bytes == 0 || state.bytes + block.bytes() <= QUEUE_BYTES {
-                state.bytes += block.bytes();
-                state.blocks.push_back(block);
-                self.queue.changed.notify_all();
+            if state.bytes < QUEUE_BYTES {
                 return Ok(());
             }
             if self.queue.changed.wait_for(&mut state, ROUND).timed_out() {
                 drop(state);
                 idle()?;
             }
+        }
+    }
+
+    /// Hands a block over, for which [`Worker::make_room`] has found room. It never waits, because a block that has been counted must not be lost.
+    fn push(&mut self, block: RawRows) {
+        let mut state = self.queue.state.lock();
+        // Why the thread is dead is found out when room is made for the next block, or at the end.
+        if !state.dead {
+            state.bytes += block.bytes();
+            state.blocks.push_back(block);
+            self.queue.changed.notify_all();
         }
     }
 
@@ -288,6 +296,11 @@ impl Ongoing {
         };
         wire.replica.rows_end();
         let load = worker.finish(|| wire.idle())?;
+        // Rows that hold no key are in no count of the catalog.
+        if load.rows() != receiver.rows() {
+            let why = format!("{} are in the engine of {} that came", load.rows(), receiver.rows());
+            return Err(LinkEnd::Rows(RowsError::Incomplete(why)));
+        }
         let generation = load.finish()?;
         let db = receiver.opening().and_then(|opening| opening.db);
         let databases = server.shared.settings.databases;
@@ -323,6 +336,10 @@ fn rows(
             wire.more()?;
             continue;
         };
+        // First, because the receiver asks for the block behind this one from then on, even if this link breaks.
+        if let Some(worker) = &mut partial.worker {
+            worker.make_room(|| wire.idle())?;
+        }
         let (taken, part) = partial.receiver.push(wire.bytes(range, step.consumed))?;
         wire.skip(taken);
         partial.bytes += taken as u64;
@@ -333,7 +350,7 @@ fn rows(
             }
             Some(Part::Rows(block)) => {
                 let Some(worker) = &mut partial.worker else { unreachable!("block 0 is the opening") };
-                worker.push(block, || wire.idle())?;
+                worker.push(block);
             }
             Some(Part::End(_)) => return Ok(()),
             None => continue,
@@ -355,4 +372,64 @@ fn open(server: &Arc<Server>, opening: &Opening, point: (ReplId, Offset)) -> Res
     log::info!("MASTER <-> REPLICA sync: {} keys are coming into {}", opening.keys, generation.generation());
     let load = RawLoad::new(generation, &opening.catalog)?;
     Worker::start(load).map_err(|error| WireError::Io { doing: "starting a thread for the rows", error }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ardb_repl::rows::{Pushed, RowsSender};
+
+    const SYNC: [u8; 20] = [3; 20];
+
+    /// Blocks of one long row each, from number 1 on, until they are too many for the queue by half.
+    fn blocks() -> Vec<Vec<u8>> {
+        let sync = SyncId(ReplId::from_random(SYNC));
+        let id = ReplId::from_random([1; 20]);
+        let opening = Opening { id, offset: Offset(0), db: None, keys: 0, about_bytes: 0, catalog: Vec::new() };
+        let mut sender = RowsSender::new(sync, &opening);
+        let mut first = Vec::new();
+        sender.open(&mut first);
+        let mut made = vec![first];
+        let value = vec![7; 1 << 20];
+        for number in 0..6u8 {
+            assert_eq!(sender.push(&[number], &value), Ok(Pushed::Taken));
+            let mut out = Vec::new();
+            sender.seal(&mut out);
+            made.push(out);
+        }
+        made
+    }
+
+    /// A link that breaks while the engine is slow must not take a block along that the receiver has counted.
+    #[test]
+    fn a_block_that_was_taken_off_the_wire_is_not_lost_with_the_link() {
+        let mut receiver = RowsReceiver::new(SyncId(ReplId::from_random(SYNC)));
+        let mut worker = Worker { queue: Arc::default(), thread: None };
+        let mut broken = false;
+        for block in blocks() {
+            let mut left = &block[..];
+            while !left.is_empty() {
+                if worker.make_room(|| Err(WireError::Killed)).is_err() {
+                    broken = true;
+                    break;
+                }
+                let (taken, part) = receiver.push(left).unwrap();
+                left = &left[taken..];
+                if let Some(Part::Rows(block)) = part {
+                    worker.push(block);
+                }
+            }
+        }
+        assert!(broken, "the queue was full");
+        // What is asked for next is exactly what is not in the queue.
+        worker.close();
+        let mut queued = Blocks { queue: worker.queue.clone(), open: None };
+        let mut next = 1;
+        while let Some((key, value)) = queued.next_row().unwrap() {
+            assert_eq!((key, value.len()), (&[next as u8 - 1][..], 1 << 20));
+            next += 1;
+        }
+        assert_eq!(receiver.next(), next);
+        assert!((2..7).contains(&next), "{next}");
+    }
 }
