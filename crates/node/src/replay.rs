@@ -1,7 +1,9 @@
 //! Bringing the data to the end of the log after a start: the commands of each frame run through the dispatcher again.
 //!
-//! Nothing is logged again, nothing expires by the clock and nothing is refused, so the result is what it was before.
+//! Nothing is logged again, nothing expires by the clock and nothing is refused, so the result is what it was before. But scripts that EVALSHA names, and
+//! changes that clients made on a replica, are not in the log: what needs them cannot be executed again.
 
+use ardb_base::id::Offset;
 use ardb_repl::stream::Splitter;
 use ardb_store::{ReplayError, ReplayProgress, WriteTxn};
 
@@ -14,6 +16,11 @@ use crate::apply::Applier;
 /// The log cannot be read, or does not fit the data.
 pub fn replay(node: Node<'_>, progress: &mut dyn FnMut(ReplayProgress)) -> Result<u64, ReplayError> {
     let mut applier = Applier::default();
+    run(node, &mut applier, progress)?;
+    Ok(applier.commands)
+}
+
+fn run(node: Node<'_>, applier: &mut Applier, progress: &mut dyn FnMut(ReplayProgress)) -> Result<(), ReplayError> {
     node.store.replay(
         &mut |txn: &mut WriteTxn<'_>, frame| {
             // The transaction's frame knows the database that the log has selected here.
@@ -29,6 +36,34 @@ pub fn replay(node: Node<'_>, progress: &mut dyn FnMut(ReplayProgress)) -> Resul
             Ok(())
         },
         progress,
-    )?;
-    Ok(applier.commands)
+    )
+}
+
+/// What a start has replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Commands.
+    pub commands: u64,
+    /// Where the log was given up, and why, if it was.
+    pub given_up: Option<(Offset, String)>,
+}
+
+/// As [`replay`], but a replica begins all the same if a frame cannot be executed: the log is given up from there on, and the history with it, so
+/// that the master will be asked for everything. It has all of it, and nobody else would have these data go on.
+///
+/// # Errors
+/// As [`replay`]; on a master a frame that cannot be executed is one.
+pub fn replay_what_can_be(node: Node<'_>, progress: &mut dyn FnMut(ReplayProgress)) -> Result<Replayed, ReplayError> {
+    let mut applier = Applier::default();
+    let replayed = run(node, &mut applier, progress);
+    let commands = applier.commands;
+    match replayed {
+        Ok(()) => Ok(Replayed { commands, given_up: None }),
+        Err(ReplayError::Apply { at, why }) if node.store.upstream().is_some() => {
+            let start = node.store.give_up_rest()?;
+            debug_assert_eq!(start, at, "everything before the frame was applied");
+            Ok(Replayed { commands, given_up: Some((start, why)) })
+        }
+        Err(error) => Err(error),
+    }
 }

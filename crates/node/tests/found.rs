@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ardb_base::disk::SimDisk;
-use ardb_base::id::{Generation, Offset};
+use ardb_base::id::{Generation, Offset, ReplId};
 use ardb_commands::{Host, Shared, Table, cmd};
+use ardb_engine::Rows;
 use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
@@ -84,4 +85,67 @@ fn a_database_that_is_not_known_is_not_known_after_a_replay() {
     let node = Node { store: &store, shared: &shared, host: &NoHost };
     replay::replay(node, &mut |_| {}).expect("a PING can be replayed");
     assert_eq!(store.write().frame().db, None);
+}
+
+fn frame(store: &Store, words: &[&str]) -> Offset {
+    let mut txn = store.write();
+    let mut text = format!("*{}\r\n", words.len());
+    for word in words {
+        text.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    txn.frame().payload.extend_from_slice(text.as_bytes());
+    txn.commit().expect("there is space")
+}
+
+/// A replica of an old master that died between two checkpoints did not start any more: the scripts that the log calls by their names were in memory only.
+#[test]
+fn a_replica_starts_though_its_log_cannot_be_replayed_to_the_end() {
+    let sha = "e".repeat(40);
+    for fault in 0.. {
+        let disk = SimDisk::new();
+        let store = open(&disk);
+        let before = store.history().id;
+        let good = frame(&store, &["SET", "a", "1"]);
+        frame(&store, &["EVALSHA", &sha, "0"]);
+        let end = frame(&store, &["SET", "b", "2"]);
+        drop(store);
+        disk.kill();
+        let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
+        let store = open(&disk);
+        let start = |store: &Store| {
+            let node = Node { store, shared: &shared, host: &NoHost };
+            replay::replay_what_can_be(node, &mut |_| {})
+        };
+        assert!(start(&store).is_err(), "a master must not go on with less than it has confirmed");
+        assert_eq!(store.log().end(), end);
+        drop(store);
+        disk.kill();
+        let store = open(&disk);
+        role::follow(&store, "somebody 6379").expect("the disk is well");
+        disk.fail_after(Some(fault));
+        let started = start(&store);
+        disk.fail_after(None);
+        if let Ok(replayed) = &started {
+            assert_eq!(replayed.given_up.as_ref().map(|(at, _)| *at), Some(good));
+        }
+        drop(store);
+        disk.kill();
+        // However far it came, the next start comes to the same.
+        let store = open(&disk);
+        let again = start(&store).expect("the disk is well");
+        let done = again.given_up.is_none();
+        assert!(done || started.is_err(), "it was durable");
+        assert_eq!((store.log().end(), store.upstream()), (good, Some(b"somebody 6379".to_vec())));
+        assert_eq!(store.reader().begin().key_count(0), 1, "everything before the script");
+        let position = role::position(&store, true).expect("the disk is well");
+        assert!(position.is_some_and(|(id, _)| id != before), "no master knows this name");
+        assert_eq!(store.history().second, ReplId::NONE);
+        // It can be written to if it becomes a master.
+        store.fork_history().expect("the disk is well");
+        frame(&store, &["SET", "c", "3"]);
+        if started.is_ok() {
+            assert!(fault > 0, "a fault was met");
+            break;
+        }
+    }
 }

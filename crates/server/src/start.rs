@@ -12,7 +12,7 @@ use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
 use ardb_log::LogOptions;
-use ardb_node::replay::replay;
+use ardb_node::replay::replay_what_can_be;
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
 
 use crate::config::Config;
@@ -258,7 +258,7 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
         );
     }
     let (mut reported, mut first) = (Instant::now(), None);
-    let replayed = replay(server.node(), &mut |progress| {
+    let replayed = replay_what_can_be(server.node(), &mut |progress| {
         let begin = *first.get_or_insert(progress.at);
         if reported.elapsed() > REPORT {
             reported = Instant::now();
@@ -266,6 +266,12 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
             log::info!("Replaying the log: {done} of {} bytes", progress.end.since(begin));
         }
     })?;
+    if let Some((at, why)) = &replayed.given_up {
+        log::error!(
+            "The log cannot be replayed beyond offset {at}: {why}. This server is a replica, so it starts with the data as they \
+             were there, and will ask its master for everything."
+        );
+    }
     let keys: u64 = {
         use ardb_engine::Rows;
         let mut reader = server.store.reader();
@@ -278,7 +284,7 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
         if recovery.created { "new" } else { "opened" },
         recovery.generation,
         recovery.log_end.since(recovery.checkpoint),
-        replayed,
+        replayed.commands,
         started.elapsed().as_millis(),
         if recovery.created || recovery.clean { "" } else { " after an unclean end" },
     );

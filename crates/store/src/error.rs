@@ -76,6 +76,15 @@ pub enum ReplayError {
     /// The rows of a frame were refused.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// What could be applied could not be brought into the engine before the rest was given up.
+    #[error("the rest of the log cannot be given up: {0}")]
+    GiveUp(CheckpointError),
+    /// No new log could be begun.
+    #[error("the rest of the log cannot be given up: {0}")]
+    Reset(#[from] ardb_log::ResetError),
+    /// The state that names it could not be written.
+    #[error("the rest of the log cannot be given up: {0}")]
+    State(#[from] StateError),
 }
 
 /// A batch was not committed; all of it was undone.

@@ -264,6 +264,40 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Gives up what the log holds behind the frame at which [`Store::replay`] has ended with an error: the data stay as they are there, and log and
+    /// history begin anew there, under a name that nobody else knows, so that another server will be asked for everything. Durable when it
+    /// returns. Only where that other server has all of it: see [`Store::upstream`].
+    ///
+    /// # Errors
+    /// A later start finds the data as this one has found them.
+    pub fn give_up_rest(&self) -> Result<Offset, ReplayError> {
+        // The engine first, since what lies between its position and the new log's beginning goes.
+        self.checkpoint().map_err(ReplayError::GiveUp)?;
+        let mut txn = WriteTxn::new(&self.shared.core);
+        let start = txn.offset();
+        let epoch = self.shared.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let writer = txn.writer();
+        let prepared = writer.appender.as_mut().map(|appender| appender.prepare_reset(epoch, start)).transpose()?;
+        let history = History::new(self.new_id());
+        let mut file = self.shared.state.lock();
+        let state = State { epoch, history, ..file.get().clone() };
+        if let Err(error) = file.set(state) {
+            // The disk may hold the new state all the same. If it does not, the next opening deletes the segment.
+            if let Some(prepared) = prepared {
+                prepared.leave();
+            }
+            return Err(error.into());
+        }
+        if let (Some(appender), Some(prepared)) = (&mut writer.appender, prepared) {
+            appender.finish_reset(prepared);
+        }
+        *self.shared.history.write() = history;
+        writer.id = history.id;
+        Ok(start)
+    }
+}
+
 /// Makes sure that nothing in the directory would be lost, and writes a state that says that it is being created.
 fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, OpenError> {
     if let Some(file) = found {
