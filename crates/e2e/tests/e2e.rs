@@ -13,6 +13,7 @@ mod e2e {
     pub mod dumps;
     pub mod durability;
     pub mod links;
+    pub mod liveness;
     pub mod matrix;
     pub mod newer;
     pub mod operators;

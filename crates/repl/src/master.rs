@@ -218,7 +218,7 @@ impl State {
 /// Why a replica is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Drop {
-    /// It has not acknowledged anything for too long.
+    /// It has not said anything for too long.
     #[error("it has been silent for {0} ms")]
     Silent(Ms),
     /// It has taken no byte of its dump for too long.
@@ -234,7 +234,7 @@ pub struct Peer {
     old: bool,
     /// What it acknowledged.
     acknowledged: Offset,
-    /// When it last acknowledged, or came online.
+    /// When it last said anything, or came online.
     heard: Ms,
     /// When bytes last went to it.
     progress: Ms,
@@ -277,7 +277,12 @@ impl Peer {
         self.acknowledged
     }
 
-    /// Milliseconds since it last acknowledged anything.
+    /// It said something, be it a line end as from one that is loading: it lives, which says nothing of what it has.
+    pub fn lives(&mut self, now: Ms) {
+        self.heard = now;
+    }
+
+    /// Milliseconds since it last said anything.
     #[must_use]
     pub fn lag(&self, now: Ms) -> Ms {
         now.saturating_sub(self.heard)
@@ -440,6 +445,13 @@ mod tests {
         assert_eq!(peer.overdue(60_000, false, 130_001), None);
         peer.acknowledge(Offset(3), 100_000);
         assert_eq!(peer.acknowledged(), Offset(7));
+        // While it loads it sends line ends only.
+        peer.lives(150_000);
+        assert_eq!(peer.overdue(60_000, false, 210_000), None);
+        assert_eq!(
+            (peer.acknowledged(), peer.overdue(60_000, false, 210_001)),
+            (Offset(7), Some(Drop::Silent(60_001)))
+        );
     }
 
     #[test]

@@ -489,6 +489,8 @@ impl Feed<'_> {
         self.info.active.store(crate::clock::unix_ms(), Ordering::Relaxed);
         self.input.push(bytes)?;
         let now = monotonic_ms();
+        self.peer.lives(now);
+        self.show();
         let mut heard = false;
         while let Some(units) = self.input.batch(usize::MAX) {
             let (peer, view) = (&mut self.peer, &self.view);

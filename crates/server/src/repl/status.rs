@@ -222,7 +222,7 @@ impl PeerView {
         self.synced.store(offset.0, Ordering::SeqCst);
     }
 
-    /// Seconds since it last acknowledged anything.
+    /// Seconds since it last said anything.
     #[must_use]
     pub fn silence(&self, now: Ms) -> u64 {
         now.saturating_sub(self.heard.load(Ordering::Relaxed)) / 1000
