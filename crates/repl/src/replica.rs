@@ -318,7 +318,7 @@ impl Replica {
         self.acknowledge(now);
     }
 
-    /// The time passes: acknowledges, keeps the link alive, or gives it up.
+    /// Nothing has come, and all that came before was shown: keeps the link alive, or gives it up.
     ///
     /// # Errors
     /// The master was silent for too long.
@@ -327,6 +327,13 @@ impl Replica {
         if self.state != State::Loading && now.saturating_sub(self.heard) > self.identity.timeout {
             return Err(LinkError::Timeout(self.state.name()));
         }
+        self.keep_alive(now);
+        Ok(())
+    }
+
+    /// The time passes: acknowledges, or gives a sign of life. To be called while nothing is read, too; what the master says meanwhile is not known, so
+    /// its silence is not judged here.
+    pub fn keep_alive(&mut self, now: Ms) {
         if now.saturating_sub(self.spoke) >= PERIOD {
             match self.state {
                 State::Streaming => self.acknowledge(now),
@@ -334,7 +341,6 @@ impl Replica {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     fn sign_of_life(&mut self, now: Ms) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ardb_e2e::server::Setup;
-use ardb_e2e::wait::wait_until;
+use ardb_e2e::wait::{follow, syncs, wait_equal, wait_linked, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,4 +31,29 @@ fn line_ends_of_a_replica_that_loads_keep_it() {
     // They acknowledge nothing, and without them it is let go.
     assert!(client.info("replication").unwrap()["slave0"].contains("offset=0"));
     wait_until("it is let go", LIMIT, || Ok(client.info_number("replication", "connected_slaves")? == 0)).unwrap();
+}
+
+/// A script holds the writer for longer than `repl-timeout`, and the link with it. What the master said meanwhile waits in the socket.
+#[test]
+fn a_replica_that_was_busy_does_not_hold_its_master_for_silent() {
+    let master = Setup::ardb().start().unwrap();
+    let replica = Setup::ardb().with("repl-timeout", 2).with("busy-reply-threshold", 100).start().unwrap();
+    follow(&replica, &master).unwrap();
+    wait_linked(&replica, LIMIT).unwrap();
+    let mut writer = master.client().unwrap();
+    writer.must("SET n 0").unwrap();
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    let mut runner = replica.client().unwrap();
+    runner.queue(&["EVAL", "while true do redis.call('get', KEYS[1]) end", "1", "k"]);
+    runner.flush().unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        writer.must("INCR n").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(replica.client().unwrap().ask("SCRIPT KILL").unwrap().is_ok());
+    assert!(runner.receive().unwrap().is_error());
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    assert_eq!(replica.log_count("lost"), 0, "{}", replica.log_tail());
+    assert_eq!(syncs(&mut writer).unwrap(), (1, 0));
 }

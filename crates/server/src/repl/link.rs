@@ -276,7 +276,7 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
             let committed = inflow.commit(node, &mut wire.replica, when);
             mailbox::release();
             committed?;
-            wire.replica.tick(monotonic_ms()).map_err(WireError::from)?;
+            wire.replica.keep_alive(monotonic_ms());
             wire.send()?;
         }
         {

@@ -184,11 +184,12 @@ impl<'s> Wire<'s> {
     pub fn idle(&mut self) -> Result<(), WireError> {
         self.check()?;
         self.replica.synced(self.server.store.log().synced());
-        self.replica.tick(monotonic_ms())?;
+        self.replica.keep_alive(monotonic_ms());
         self.send()
     }
 
-    /// Waits a little for more bytes. Gives false if none came; the protocol has been told of the time.
+    /// Waits a little for more bytes. Gives false if none came; only then the master is judged by its silence, since whatever it said while we were
+    /// busy waits in the socket.
     ///
     /// # Errors
     /// The link must be given up.
@@ -212,7 +213,10 @@ impl<'s> Wire<'s> {
                 Ok(true)
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(false),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {
+                    self.replica.tick(monotonic_ms())?;
+                    Ok(false)
+                }
                 _ => Err(WireError::Io { doing: "reading from the master", error }),
             },
         }
