@@ -176,6 +176,8 @@ pub struct Replica {
     out: Vec<u8>,
     /// When the master last sent anything.
     heard: Ms,
+    /// Bytes that were shown and not consumed. They will be shown again, which is no sign of life.
+    left: usize,
     /// When we last sent an acknowledgement or a sign of life.
     spoke: Ms,
     /// Everything before is applied.
@@ -223,6 +225,7 @@ impl Replica {
             state: State::Ping,
             out,
             heard: now,
+            left: 0,
             spoke: now,
             applied,
             synced: Offset(0),
@@ -354,9 +357,15 @@ impl Replica {
     /// # Errors
     /// The link must be given up.
     pub fn receive(&mut self, input: &[u8], now: Ms) -> Result<Step, LinkError> {
-        if !input.is_empty() {
+        if input.len() > self.left {
             self.heard = now;
         }
+        let step = self.understand(input, now)?;
+        self.left = input.len() - step.consumed;
+        Ok(step)
+    }
+
+    fn understand(&mut self, input: &[u8], now: Ms) -> Result<Step, LinkError> {
         match &mut self.state {
             State::Streaming => {
                 let event = (!input.is_empty()).then_some(Event::Stream(0..input.len()));

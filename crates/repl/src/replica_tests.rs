@@ -272,8 +272,13 @@ fn silence_ends_every_state_but_loading() {
             }
         }
         assert_eq!(replica.tick(10_000), Ok(()), "{}", replica.state());
+        // The beginning of a line is shown again and again; it is old.
+        assert_eq!(replica.receive(&held, 50_000), Ok(Step { consumed: 0, event: None }));
         assert_eq!(replica.tick(60_011).is_err(), !ended, "after {length} bytes, in {}", replica.state());
     }
+    let mut replica = Replica::new(identity(), 0);
+    assert!(replica.receive(b"+PO", 10).is_ok() && replica.receive(b"+PON", 50_000).is_ok());
+    assert_eq!((replica.tick(110_000), replica.tick(110_001).is_err()), (Ok(()), true));
 }
 
 #[test]
