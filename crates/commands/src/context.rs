@@ -134,6 +134,17 @@ impl RowsMut for Access<'_> {
     }
 }
 
+/// What has failed here and need not have failed on the server whose stream is executed, though the reply may not tell: a script may have caught it.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The data could not be read.
+    Engine(EngineError),
+    /// A script calls a command that is not known here.
+    Unknown(String),
+    /// The interpreter of scripts, for want of memory for one.
+    Interpreter(String),
+}
+
 /// Where a command comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -179,9 +190,16 @@ pub struct Ctx<'a> {
     pub depth: u32,
     /// Whether a script is calling.
     pub in_script: bool,
+    /// The first thing that failed here and need not have failed elsewhere.
+    pub fault: Option<Fault>,
 }
 
 impl<'a> Ctx<'a> {
+    /// Something failed that need not have failed elsewhere.
+    pub fn at_fault(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
     /// The place of `key` in the selected database, with the clock that decides what has expired.
     pub fn at<'k>(&self, key: &'k [u8]) -> At<'k> {
         self.at_db(self.session.db, key)

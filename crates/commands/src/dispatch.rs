@@ -6,11 +6,11 @@
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::UnixMs;
-use ardb_engine::Rows;
+use ardb_engine::{EngineError, Rows};
 use ardb_types::{At, keyspace};
 
 use crate::Outcome;
-use crate::context::{Ctx, Origin};
+use crate::context::{Ctx, Fault, Origin};
 use crate::error::{self, CmdError};
 use crate::session::{Queued, Session};
 use crate::shared::{Events, Gates, Shared};
@@ -252,6 +252,14 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
 }
 
 fn fail(ctx: &mut Ctx<'_>, error: &CmdError) {
+    match error {
+        CmdError::Engine(error) => ctx.at_fault(Fault::Engine(error.clone())),
+        CmdError::Corrupt(what) => {
+            let corruption = EngineError { corruption: true, ..EngineError::new("understand a row", what) };
+            ctx.at_fault(Fault::Engine(corruption));
+        }
+        CmdError::Reply(_) | CmdError::Bytes(_) => {}
+    }
     ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
     ctx.out.error(&error.reply_bytes());
 }

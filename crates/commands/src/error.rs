@@ -16,6 +16,9 @@ pub enum CmdError {
     /// The data could not be read. The command's writes are taken back.
     #[error("ERR {0}")]
     Engine(#[from] EngineError),
+    /// The data make no sense. The command's writes are taken back.
+    #[error("ERR corrupt data: {0}")]
+    Corrupt(String),
 }
 
 impl CmdError {
@@ -31,7 +34,7 @@ impl CmdError {
         match self {
             CmdError::Reply(text) => Cow::Borrowed(text.as_bytes()),
             CmdError::Bytes(bytes) => Cow::Borrowed(bytes),
-            CmdError::Engine(error) => Cow::Owned(format!("ERR {error}").into_bytes()),
+            CmdError::Engine(_) | CmdError::Corrupt(_) => Cow::Owned(self.to_string().into_bytes()),
         }
     }
 }
@@ -80,7 +83,7 @@ impl From<ardb_types::TypeError> for CmdError {
         match error {
             ardb_types::TypeError::WrongType => WRONG_TYPE,
             ardb_types::TypeError::Engine(error) => CmdError::Engine(error),
-            ardb_types::TypeError::Corrupt(what) => CmdError::text(format!("ERR corrupt data: {what}")),
+            ardb_types::TypeError::Corrupt(what) => CmdError::Corrupt(what),
         }
     }
 }

@@ -152,6 +152,7 @@ impl Harness {
             dirty: 0,
             depth: 0,
             in_script: false,
+            fault: None,
         };
         let result = run(&mut ctx);
         (result, out.bytes().to_vec())

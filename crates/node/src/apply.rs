@@ -7,6 +7,7 @@
 
 use ardb_base::id::{Offset, UnixMs};
 use ardb_base::number::parse_u64;
+use ardb_commands::context::Fault;
 use ardb_commands::{Access, CmdError, Command, Origin, Session, dispatch};
 use ardb_engine::Rows;
 use ardb_repl::stream::Batch as Units;
@@ -33,6 +34,16 @@ pub enum ApplyError {
     NoScript {
         /// Offset of its first byte.
         at: Offset,
+    },
+    /// The data could not be read. That may be over soon.
+    #[error("the command '{name}' at offset {at} of the stream cannot be executed: {why}")]
+    Storage {
+        /// Its name.
+        name: String,
+        /// Offset of its first byte.
+        at: Offset,
+        /// The engine's reason.
+        why: String,
     },
     /// It failed here, and cannot have failed on the master.
     #[error("the command '{name}' at offset {at} of the stream failed: {reply}")]
@@ -155,10 +166,19 @@ impl Applier {
         let rows = Access::Write(&mut *batch);
         let mut ctx = node.ctx(rows, &mut self.reply, &mut self.session, Origin::Stream, now);
         dispatch::execute(&mut ctx, command, args);
+        let fault = ctx.fault.take();
         batch.next_command();
         self.commands += 1;
         node.host.followed(command, self.reply.bytes().first() == Some(&b'-'));
-        self.judge(command, at, failed)
+        match fault {
+            None => self.judge(command, at, failed),
+            Some(Fault::Engine(error)) if !error.corruption => {
+                Err(ApplyError::Storage { name: named(), at, why: error.to_string() })
+            }
+            Some(Fault::Engine(error)) => Err(failed(error.to_string())),
+            Some(Fault::Unknown(name)) => Err(ApplyError::Unknown { name, at }),
+            Some(Fault::Interpreter(why)) => Err(failed(why)),
+        }
     }
 
     /// Whether the reply is one that the master can have had too.
@@ -174,7 +194,7 @@ impl Applier {
             if text.starts_with("NOSCRIPT") {
                 return Err(ApplyError::NoScript { at });
             }
-            // A script that writes and then fails keeps what it wrote, on the master as here.
+            // A script that writes and then fails keeps what it wrote, on the master as here. What need not have failed there is a fault.
             log::warn!(
                 "The script at offset {at} of the stream ended with an error, as it will have on the master: {text}"
             );

@@ -79,6 +79,7 @@ impl<'a> Node<'a> {
             dirty: 0,
             depth: 0,
             in_script: false,
+            fault: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use ardb_repl::stream::Splitter;
 use ardb_store::{ReplayError, ReplayProgress, WriteTxn};
 
 use crate::Node;
-use crate::apply::Applier;
+use crate::apply::{Applier, ApplyError};
 
 /// Replays the log, telling `progress` after each frame. Gives the number of commands.
 ///
@@ -16,11 +16,17 @@ use crate::apply::Applier;
 /// The log cannot be read, or does not fit the data.
 pub fn replay(node: Node<'_>, progress: &mut dyn FnMut(ReplayProgress)) -> Result<u64, ReplayError> {
     let mut applier = Applier::default();
-    run(node, &mut applier, progress)?;
+    run(node, &mut applier, &mut false, progress)?;
     Ok(applier.commands)
 }
 
-fn run(node: Node<'_>, applier: &mut Applier, progress: &mut dyn FnMut(ReplayProgress)) -> Result<(), ReplayError> {
+/// `unread` tells whether it ended because the data could not be read.
+fn run(
+    node: Node<'_>,
+    applier: &mut Applier,
+    unread: &mut bool,
+    progress: &mut dyn FnMut(ReplayProgress),
+) -> Result<(), ReplayError> {
     node.store.replay(
         &mut |txn: &mut WriteTxn<'_>, frame| {
             // The transaction's frame knows the database that the log has selected here.
@@ -31,7 +37,10 @@ fn run(node: Node<'_>, applier: &mut Applier, progress: &mut dyn FnMut(ReplayPro
                 if applied != frame.payload.len() {
                     return Err(format!("a frame of {} bytes ends within a command at {applied}", frame.payload.len()));
                 }
-                applier.apply(node, txn, &units, frame.offset, frame.time).map_err(|(_, error)| error.to_string())?;
+                applier.apply(node, txn, &units, frame.offset, frame.time).map_err(|(_, error)| {
+                    *unread = matches!(error, ApplyError::Storage { .. });
+                    error.to_string()
+                })?;
             }
             Ok(())
         },
@@ -52,14 +61,15 @@ pub struct Replayed {
 /// that the master will be asked for everything. It has all of it, and nobody else would have these data go on.
 ///
 /// # Errors
-/// As [`replay`]; on a master a frame that cannot be executed is one.
+/// As [`replay`]; the data cannot be read, which may be over soon; on a master a frame that cannot be executed is one.
 pub fn replay_what_can_be(node: Node<'_>, progress: &mut dyn FnMut(ReplayProgress)) -> Result<Replayed, ReplayError> {
     let mut applier = Applier::default();
-    let replayed = run(node, &mut applier, progress);
+    let mut unread = false;
+    let replayed = run(node, &mut applier, &mut unread, progress);
     let commands = applier.commands;
     match replayed {
         Ok(()) => Ok(Replayed { commands, given_up: None }),
-        Err(ReplayError::Apply { at, why }) if node.store.upstream().is_some() => {
+        Err(ReplayError::Apply { at, why }) if !unread && node.store.upstream().is_some() => {
             let start = node.store.give_up_rest()?;
             debug_assert_eq!(start, at, "everything before the frame was applied");
             Ok(Replayed { commands, given_up: Some((start, why)) })

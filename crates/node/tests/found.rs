@@ -1,12 +1,13 @@
-//! What the simulator has found, each as a test of its own.
+//! What was found to be wrong, by the simulator or by reading, each as a test of its own.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ardb_base::disk::SimDisk;
 use ardb_base::id::{Generation, Offset, ReplId};
 use ardb_commands::{Host, Shared, Table, cmd};
 use ardb_engine::Rows;
+use ardb_engine::faulty::{Call, Faults, FaultyEngine};
 use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
@@ -14,9 +15,18 @@ use ardb_node::{Node, replay, role};
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
 
 fn open(disk: &SimDisk) -> Store {
+    open_with_faults(disk).0
+}
+
+/// With the controls of its engine.
+fn open_with_faults(disk: &SimDisk) -> (Store, Arc<Faults>) {
     let of_engine = disk.clone();
+    let controls = Arc::new(Mutex::new(None));
+    let told = controls.clone();
     let engines = move |_: Generation, dir: &Path, _: u64| -> Result<Arc<dyn Engine>, EngineError> {
-        Ok(Arc::new(DurableEngine::open(Arc::new(of_engine.clone()), dir)?))
+        let engine = FaultyEngine::new(Arc::new(DurableEngine::open(Arc::new(of_engine.clone()), dir)?));
+        *told.lock().expect("nobody panics") = Some(engine.faults());
+        Ok(Arc::new(engine))
     };
     let options = StoreOptions {
         dir: "/data".into(),
@@ -33,7 +43,9 @@ fn open(disk: &SimDisk) -> Store {
         clock: Arc::new(|| 0),
         background: false,
     };
-    Store::open(options).expect("an empty disk takes a store").0
+    let store = Store::open(options).expect("an empty disk takes a store").0;
+    let faults = controls.lock().expect("nobody panics").take().expect("an engine was opened");
+    (store, faults)
 }
 
 struct NoHost;
@@ -147,5 +159,56 @@ fn a_replica_starts_though_its_log_cannot_be_replayed_to_the_end() {
             assert!(fault > 0, "a fault was met");
             break;
         }
+    }
+}
+
+/// A script that catches an error which this server alone has met was passed over, and the data differed from then on.
+#[test]
+fn a_script_that_fails_here_alone_is_not_passed_over() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let script = "redis.call('SET', 'a', '1') redis.pcall('NOSUCH') return 1";
+    frame(&store, &["SET", "k", "1"]);
+    let at = store.log().end();
+    frame(&store, &["EVAL", script, "0"]);
+    drop(store);
+    disk.kill();
+    let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
+    let store = open(&disk);
+    let node = Node { store: &store, shared: &shared, host: &NoHost };
+    let error = replay::replay(node, &mut |_| {}).expect_err("it cannot be executed here");
+    assert!(error.to_string().contains("'NOSUCH'") && error.to_string().contains(&at.to_string()), "{error}");
+    assert_eq!(store.reader().begin().key_count(0), 1, "nothing of it is committed");
+}
+
+/// An engine that cannot be read for a moment must not cost a replica its history, nor stop it for good, be it in a script that catches the error.
+#[test]
+fn an_engine_that_cannot_be_read_is_tried_again() {
+    for command in [&["INCR", "k"][..], &["EVAL", "return redis.pcall('INCR', 'k')", "0"]] {
+        let disk = SimDisk::new();
+        let store = open(&disk);
+        role::follow(&store, "somebody 6379").expect("the disk is well");
+        frame(&store, &["SET", "k", "1"]);
+        let end = frame(&store, command);
+        let id = store.history().id;
+        drop(store);
+        disk.kill();
+        let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
+        let start =
+            |store: &Store| replay::replay_what_can_be(Node { store, shared: &shared, host: &NoHost }, &mut |_| {});
+        let store = open(&disk);
+        start(&store).expect("the engine is well");
+        store.checkpoint().expect("the engine is well");
+        let end = end.max(frame(&store, command));
+        drop(store);
+        disk.kill();
+        let (store, faults) = open_with_faults(&disk);
+        faults.fail_from(Call::Get, 1);
+        start(&store).expect_err("the row cannot be read");
+        drop(store);
+        disk.kill();
+        let store = open(&disk);
+        assert_eq!(start(&store).expect("the engine is well").given_up, None);
+        assert_eq!((store.log().end(), store.history().id), (end, id));
     }
 }

@@ -172,6 +172,7 @@ impl Reference {
                 dirty: 0,
                 depth: 0,
                 in_script: false,
+                fault: None,
             };
             dispatch::execute(&mut ctx, command, args);
             if out.bytes().first() == Some(&b'-') {

@@ -92,7 +92,7 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
                 log::warn!("{end}; asking the master for everything once more");
                 forget = true;
             }
-            LinkEnd::Inflow(InflowError::Apply(_)) => log::error!(
+            LinkEnd::Inflow(InflowError::Apply(_)) if stopped => log::error!(
                 "The stream of {} cannot be applied any further: {end}. Replication is stopped at offset {}, the data stay as \
                  they were there. REPLICAOF makes another attempt.",
                 upstream.text(),

@@ -15,7 +15,7 @@ use super::cache::{Compiled, Control, Sha};
 use super::convert::{self, COUNTED};
 use super::interpreter::{Interpreter, failure, look_at_clock, message, plain_failure};
 use super::{raw, sha1_hex, shebang};
-use crate::context::{Ctx, Origin};
+use crate::context::{Ctx, Fault, Origin};
 use crate::error::{self, CmdError};
 use crate::shared::Shared;
 use crate::table::{Command, Flags};
@@ -73,7 +73,11 @@ pub fn eval(ctx: &mut Ctx<'_>, args: &[&[u8]], by_sha: bool, read_only: bool) ->
         (sha, ctx.shared.scripts.cache.lock().find(&sha).ok_or(error::NO_SCRIPT)?)
     } else {
         let sha = sha1_hex(args[1]);
-        (sha, compile(ctx.shared, args[1], &sha)?)
+        let script = compile(ctx.shared, args[1], &sha).inspect_err(|error| {
+            // A master passes on only what it could compile.
+            ctx.fault.get_or_insert_with(|| Fault::Interpreter(error.to_string()));
+        })?;
+        (sha, script)
     };
     if ctx.origin == Origin::Client {
         refusal(ctx, script, read_only)?;
@@ -122,6 +126,8 @@ struct Run {
     calls: u32,
 }
 
+/// What a script that calls an unknown command is told.
+const UNKNOWN_COMMAND: &str = "Unknown Redis command called from script";
 /// Calls of commands between two looks at the clock.
 const LOOK_EVERY: u32 = 64;
 
@@ -221,8 +227,16 @@ fn reply(ctx: &mut Ctx<'_>, sha: &Sha, script: Protocol, result: mlua::Result<(b
             let counted = described.raw_get::<bool>(COUNTED).unwrap_or(false);
             (failure(sha, &described).unwrap_or_else(|error| plain_failure(sha, &message(&error))), counted)
         }
-        Ok((false, other)) => (plain_failure(sha, &other.to_string().unwrap_or_default()), false),
-        Err(error) => (plain_failure(sha, &message(&error)), false),
+        // What a script fails with of its own comes as a table.
+        Ok((false, other)) => {
+            let text = other.to_string().unwrap_or_default();
+            ctx.at_fault(Fault::Interpreter(text.clone()));
+            (plain_failure(sha, &text), false)
+        }
+        Err(error) => {
+            ctx.at_fault(Fault::Interpreter(message(&error)));
+            (plain_failure(sha, &message(&error)), false)
+        }
     };
     ctx.out.truncate(start);
     ctx.out.error(&error);
@@ -273,6 +287,9 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
     let command = match find(ctx, &words).and_then(|command| check(ctx, run, command).map(|()| command)) {
         Ok(command) => command,
         Err(text) => {
+            if text == UNKNOWN_COMMAND {
+                ctx.at_fault(Fault::Unknown(String::from_utf8_lossy(words[0]).into_owned()));
+            }
             ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
             return Ok((true, convert::counted_error(lua, text.as_bytes())?));
         }
@@ -302,11 +319,7 @@ fn find(ctx: &Ctx<'_>, words: &[&[u8]]) -> Result<&'static Command, &'static str
                 |name: &&[u8]| command.subcommands.iter().any(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name));
             command.subcommands.is_empty() || words.get(1).is_none_or(named)
         });
-        if known {
-            "Wrong number of args calling Redis command from script"
-        } else {
-            "Unknown Redis command called from script"
-        }
+        if known { "Wrong number of args calling Redis command from script" } else { UNKNOWN_COMMAND }
     })
 }
 

@@ -1,5 +1,7 @@
 //! Tests of scripts against the harness: replies and logged effects.
 
+use crate::context::Fault;
+use crate::dispatch;
 use crate::testing::Harness;
 
 fn eval(server: &mut Harness, script: &str) -> String {
@@ -283,4 +285,39 @@ fn resp3_reaches_scripts_that_ask_for_it() {
     );
     assert_eq!(eval(&mut server, "return {true,false}"), "*2 :1 _");
     assert_eq!(server.session.protocol, ardb_resp::Protocol::Resp3);
+}
+
+/// A replica must know whether a script of its master went wrong in a way in which it need not have gone wrong there.
+#[test]
+fn what_can_go_wrong_here_alone_is_a_fault_even_if_the_script_catches_it() {
+    let mut server = Harness::new();
+    for (script, fault) in [
+        ("return 1", None),
+        ("error('x')", None),
+        ("return redis.call('incr', 'a', 'b', 'c')", None),
+        ("redis.call('set', 'a', 'x') return redis.call('incr', 'a')", None),
+        ("return nosuchglobal", None),
+        ("redis.pcall('nosuch', 'a') return 1", Some("nosuch")),
+        ("pcall(redis.call, 'nosuch') return 1", Some("nosuch")),
+        ("return redis.call('NoSuch')", Some("NoSuch")),
+        ("local s = 'x' while true do s = s .. s end", Some("not enough memory")),
+        ("return +", Some("Error compiling script")),
+    ] {
+        let (found, _) = server.with_ctx(|ctx| {
+            let args = [&b"EVAL"[..], script.as_bytes(), b"0"];
+            let command = dispatch::resolve(&ctx.shared.table, &args).expect("EVAL is known");
+            dispatch::execute(ctx, command, &args);
+            ctx.fault.take()
+        });
+        let found = found.map(|fault| match fault {
+            Fault::Unknown(name) => name,
+            Fault::Interpreter(text) => text,
+            Fault::Engine(error) => error.to_string(),
+        });
+        match (&found, fault) {
+            (None, None) => {}
+            (Some(found), Some(fault)) if found.contains(fault) => {}
+            _ => panic!("{script}: {found:?} instead of {fault:?}"),
+        }
+    }
 }
