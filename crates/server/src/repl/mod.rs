@@ -36,6 +36,8 @@ use crate::server::Server;
 
 /// Brings the gates in line with role, link and configuration.
 pub fn refresh_gates(server: &Server) {
+    // Whoever has looked at the role before it changed must not open a gate after the one who changed it has closed it.
+    let _one = server.replication.gates.lock();
     let gates = &server.shared.gates;
     let replica = gates.is_replica.load(Ordering::SeqCst);
     let config = &server.config;

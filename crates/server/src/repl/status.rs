@@ -1,7 +1,8 @@
 //! What the server keeps of both sides of replication, for INFO, ROLE, WAIT and the gates.
 //!
 //! Locks here are held for moments and never across I/O, with one exception: [`Replication::switch`] is held while the history changes
-//! (an install, a promotion), so that only one of them happens at a time. It is taken before the writer lock.
+//! (an install, a promotion), so that only one of them happens at a time. It is taken before the writer lock. [`Replication::gates`] is taken behind the
+//! writer lock and before all others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream;
@@ -242,6 +243,8 @@ impl PeerView {
 pub struct Replication {
     /// Held while the history changes.
     pub switch: Mutex<()>,
+    /// Held while the gates are brought in line with the role, so that nobody does so by an older look at it.
+    pub gates: Mutex<()>,
     /// Counts changes of the upstream. A link of an earlier number must not touch the data.
     pub turn: AtomicU64,
     /// The turn whose link was started last: there is one link a turn, whoever asks for it.
