@@ -60,6 +60,7 @@ struct Waiting {
 /// All that wait.
 #[derive(Default)]
 pub struct Waits {
+    /// Taken before the locks that an answer takes: those of the parked clients and of our replicas.
     list: Mutex<Vec<Waiting>>,
 }
 
@@ -100,25 +101,16 @@ impl Waits {
 
     /// Answers those that have waited long enough. Called when a replica has acknowledged something, and now and then.
     pub fn look(&self, server: &Server) {
-        let due: Vec<(u64, Have)> = {
-            let mut list = self.list.lock();
-            if list.is_empty() {
-                return;
-            }
+        // The list stays locked until they are answered, or one who is answered by another thread, and waits again at once, would get this answer too.
+        self.list.lock().retain(|waiting| {
             // Those that went away without an answer.
-            list.retain(|waiting| server.clients.get(waiting.client).is_some());
-            list.iter()
-                .map(|waiting| (waiting.client, waiting.want, have(server, waiting.want, waiting.offset)))
-                .filter(|(_, want, have)| met(*want, *have))
-                .map(|(client, _, have)| (client, have))
-                .collect()
-        };
-        for (client, have) in due {
-            // One that is not parked yet is answered at the next look.
-            if blocking::answer(server, client, |reply| have.reply(reply)) {
-                self.list.lock().retain(|waiting| waiting.client != client);
+            if server.clients.get(waiting.client).is_none() {
+                return false;
             }
-        }
+            let have = have(server, waiting.want, waiting.offset);
+            // One that is not parked yet is answered at the next look.
+            !(met(waiting.want, have) && blocking::answer(server, waiting.client, |reply| have.reply(reply)))
+        });
     }
 
     /// The client's time is up, or it is gone: how far what it waited for has come, if it did wait here.
