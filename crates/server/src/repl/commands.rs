@@ -103,7 +103,7 @@ fn replicaof(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         ctx.out.simple("OK Already connected to specified master");
         return Ok(Outcome::Done);
     }
-    role::replicate(&server, upstream, false).map_err(state)?;
+    role::replicate(&server, upstream).map_err(state)?;
     ctx.out.ok();
     Ok(Outcome::Done)
 }

@@ -15,11 +15,13 @@
 //! other side is in [`super::commands`]: a replica that gets `PSYNC id offset FAILOVER` with its own id becomes a master first.
 //!
 //! Invariant: without FORCE the role is given away only when the replica has acknowledged the log's end and nobody can append any more; both are looked at
-//! under the writer lock.
+//! under the writer lock. From then on the role counts as given away: that, and the stage that says so, change together under the writer lock, so nothing
+//! enters the log behind the end that was looked at, and whoever gives the failover up finds out whether the role has to be taken back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ardb_base::id::Offset;
 use ardb_repl::Ms;
 use ardb_repl::master::{self, State};
 use parking_lot::Mutex;
@@ -181,11 +183,15 @@ pub fn begin(server: &Server, request: Request) -> Result<(), Refusal> {
     }
     let until = request.timeout.map(|timeout| monotonic_ms().saturating_add(timeout));
     *stage = Stage::Waiting { target: request.target, until, force: request.force };
-    drop(stage);
     server.pause.failover.store(true, Ordering::SeqCst);
+    drop(stage);
     refresh_gates(server);
     // Whoever had the lock before us is done; the question makes replicas that know it answer at once.
     let mut txn = server.store.write();
+    if !matches!(*replication.failover.stage.lock(), Stage::Waiting { .. }) {
+        // It has gone on, or was given up, while we waited for the lock: the log may be another one's already.
+        return Ok(());
+    }
     txn.frame().payload.extend_from_slice(master::GETACK);
     if let Err(error) = txn.commit() {
         drop(txn);
@@ -196,14 +202,28 @@ pub fn begin(server: &Server, request: Request) -> Result<(), Refusal> {
 }
 
 fn release_writes(server: &Server) {
-    server.pause.failover.store(false, Ordering::SeqCst);
+    {
+        let stage = server.replication.failover.stage.lock();
+        // The next one may have begun already.
+        if *stage == Stage::None {
+            server.pause.failover.store(false, Ordering::SeqCst);
+        }
+    }
     refresh_gates(server);
     server.look_again();
 }
 
 /// Gives a failover up. Gives false if there was none.
 pub fn abort(server: &Server, why: &str) -> bool {
-    let before = std::mem::take(&mut *server.replication.failover.stage.lock());
+    let before = {
+        let _txn = server.store.write();
+        let before = std::mem::take(&mut *server.replication.failover.stage.lock());
+        if before == Stage::Handing && !server.replication.is_replica() {
+            // The role has not gone yet, and now it will not.
+            server.shared.gates.is_replica.store(false, Ordering::SeqCst);
+        }
+        before
+    };
     match before {
         Stage::None => return false,
         Stage::Waiting { .. } => log::warn!("Aborting failover: {why}"),
@@ -251,15 +271,13 @@ fn end(server: &Server, how: &str) {
 
 /// Carries a failover on. Called now and then, and quickly while there is one.
 pub fn look(server: &Arc<Server>) {
-    let (target, until, force) = match &*server.replication.failover.stage.lock() {
-        Stage::Waiting { target, until, force } => (target.clone(), *until, *force),
-        Stage::None | Stage::Handing | Stage::Resumed => return,
-    };
+    let stage = server.replication.failover.stage.lock().clone();
+    let Stage::Waiting { target, until, force } = &stage else { return };
     if until.is_some_and(|until| monotonic_ms() >= until) {
-        match target.filter(|_| force) {
+        match target.clone().filter(|_| *force) {
             Some(target) => {
                 log::warn!("Failover target {} lacks something: time out exceeded, failing over.", target.text());
-                hand_over(server, target);
+                hand_over(server, &stage, None, target);
             }
             None => {
                 abort(server, "no replica had everything in time");
@@ -271,36 +289,31 @@ pub fn look(server: &Arc<Server>) {
     let end = server.store.log().end();
     let synced =
         |peer: &&Arc<PeerView>| peer.state() == State::Online && peer.acknowledged() >= end && at(peer).is_some();
-    let Some(peer) = server.replication.peers().into_iter().find(|peer| wanted(&peer) && synced(&peer)) else { return };
-    {
-        // A write that was under way when writes were held up may have come in between.
-        let _txn = server.store.write();
-        if server.store.log().end() != end {
-            return;
-        }
-        server.shared.gates.is_replica.store(true, Ordering::SeqCst);
-    }
-    let Some(target) = at(&peer) else { return };
+    let found = server.replication.peers().into_iter().find(|peer| wanted(&peer) && synced(&peer));
+    let Some(target) = found.and_then(|peer| at(&peer)) else { return };
     log::info!("Failover target {} has everything up to {end}: failing over", target.text());
-    hand_over(server, target);
+    hand_over(server, &stage, Some(end), target);
 }
 
-fn hand_over(server: &Arc<Server>, target: Upstream) {
+/// Gives the role to `target`, if the failover is still at `stage` and the log still ends at `end` (or wherever it does, by force).
+fn hand_over(server: &Arc<Server>, stage: &Stage, end: Option<Offset>, target: Upstream) {
+    let failover = &server.replication.failover;
     {
-        let mut stage = server.replication.failover.stage.lock();
-        // FAILOVER ABORT may have come first.
-        if !matches!(*stage, Stage::Waiting { .. }) {
-            drop(stage);
-            let replica = server.replication.is_replica();
-            server.shared.gates.is_replica.store(replica, Ordering::SeqCst);
+        let _txn = server.store.write();
+        let mut now = failover.stage.lock();
+        // A write that was under way when writes were held up may have come in between, or FAILOVER ABORT.
+        if *now != *stage || end.is_some_and(|end| server.store.log().end() != end) {
             return;
         }
-        *stage = Stage::Handing;
+        *now = Stage::Handing;
+        server.shared.gates.is_replica.store(true, Ordering::SeqCst);
     }
-    if let Err(error) = role::replicate(server, target, true) {
-        *server.replication.failover.stage.lock() = Stage::None;
-        server.shared.gates.is_replica.store(false, Ordering::SeqCst);
-        log::error!("The failover failed: {error}");
-        release_writes(server);
+    match role::replicate_if(server, target, true, || failover.handing()) {
+        // `false`: it was given up, and the one who did so has put the rest right.
+        Ok(_) => {}
+        Err(error) => {
+            log::error!("The failover failed: {error}");
+            abort(server, "the state cannot be written");
+        }
     }
 }

@@ -16,7 +16,7 @@ use ardb_repl::backoff::Backoff;
 use ardb_repl::replica::{Event, Identity, LinkError, Replica, Rows};
 use ardb_repl::rows::RowsError;
 use ardb_repl::stream::StreamError;
-use ardb_store::{GenerationError, StateError};
+use ardb_store::{CommitError, GenerationError, StateError};
 
 use super::rows_intake::Ongoing;
 use super::status::{Phase, Upstream, monotonic_ms};
@@ -90,6 +90,13 @@ pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
         match &end {
             LinkEnd::Inflow(InflowError::Apply(ApplyError::NoScript { .. })) => {
                 log::warn!("{end}; asking the master for everything once more");
+                forget = true;
+            }
+            LinkEnd::Inflow(InflowError::Commit(CommitError::Offset { .. })) => {
+                log::error!(
+                    "The log is not where the stream of {} goes on: {end}; asking for everything",
+                    upstream.text()
+                );
                 forget = true;
             }
             LinkEnd::Inflow(InflowError::Apply(_)) if stopped => log::error!(

@@ -60,14 +60,30 @@ pub fn hang_up(server: &Server) {
     }
 }
 
-/// Follows another server. The data stay until that one has sent everything, unless it lets us go on from here. With `handing` it was our replica,
+/// Follows another server. The data stay until that one has sent everything, unless it lets us go on from here.
+///
+/// # Errors
+/// The state could not be written; nothing has changed.
+pub fn replicate(server: &Arc<Server>, upstream: Upstream) -> Result<(), StateError> {
+    replicate_if(server, upstream, false, || true).map(|_| ())
+}
+
+/// As [`replicate`], if that is still `wanted` when no other change of the role is under way. Gives whether it was. With `handing` it was our replica,
 /// and is to take the role from us.
 ///
 /// # Errors
 /// The state could not be written; nothing has changed.
-pub fn replicate(server: &Arc<Server>, upstream: Upstream, handing: bool) -> Result<(), StateError> {
+pub fn replicate_if(
+    server: &Arc<Server>,
+    upstream: Upstream,
+    handing: bool,
+    wanted: impl FnOnce() -> bool,
+) -> Result<bool, StateError> {
     let replication = &server.replication;
     let _switch = replication.switch.lock();
+    if !wanted() {
+        return Ok(false);
+    }
     let text = upstream.text();
     match handing {
         true => role::hand_over(&server.store, &text)?,
@@ -89,7 +105,7 @@ pub fn replicate(server: &Arc<Server>, upstream: Upstream, handing: bool) -> Res
         blocking::release(server, client, Release::RoleChanged);
     }
     follow(server);
-    Ok(())
+    Ok(true)
 }
 
 /// Becomes a master: the history goes on under a new name from here. Gives whether anything changed.
