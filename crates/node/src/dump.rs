@@ -51,7 +51,8 @@ impl Point {
 /// # Errors
 /// The reason, for the log.
 pub fn snapshot(node: Node<'_>) -> Result<(StoreSnapshot, Point), String> {
-    let ours = !node.shared.gates.is_replica.load(Ordering::SeqCst);
+    // The role changes under the lock under which this is asked. One who looked before could make a replica forget what its master's stream has selected.
+    let ours = || !node.shared.gates.is_replica.load(Ordering::SeqCst);
     let snapshot = node.store.snapshot_for_replica(ours).map_err(|error| error.to_string())?;
     let point = Point::of(&snapshot);
     Ok((snapshot, point))

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ardb_base::disk::SimDisk;
 use ardb_base::id::{Generation, Offset, ReplId};
@@ -97,6 +98,27 @@ fn a_database_that_is_not_known_is_not_known_after_a_replay() {
     let node = Node { store: &store, shared: &shared, host: &NoHost };
     replay::replay(node, &mut |_| {}).expect("a PING can be replayed");
     assert_eq!(store.write().frame().db, None);
+}
+
+/// Whether the stream is ours was looked at before the snapshot had waited for its turn, and this server may have become a replica meanwhile.
+#[test]
+fn a_snapshot_asks_under_the_lock_whether_the_stream_is_ours() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    say(&store);
+    for ours in [false, true] {
+        let mut txn = store.write();
+        txn.frame().db = Some(0);
+        txn.commit().expect("nothing to append");
+        drop(txn);
+        let alone = std::cell::Cell::new(false);
+        let snapshot = store.snapshot_for_replica(|| {
+            alone.set(store.write_while(Duration::from_millis(1), || false).is_none());
+            ours
+        });
+        assert!(snapshot.is_ok() && alone.get());
+        assert_eq!(store.write().frame().db, (!ours).then_some(0));
+    }
 }
 
 fn frame(store: &Store, words: &[&str]) -> Offset {

@@ -53,14 +53,14 @@ impl Core {
     /// Brings all changes into the engine that were committed when it was called; the position alone, if only that changed.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
-        let result = self.run(&mut checkpointer, None, false).map(|_| ());
+        let result = self.run(&mut checkpointer, None, &|| false).map(|_| ());
         self.note(&result);
         result
     }
 
     /// A checkpoint of everything committed now, and the engine's snapshot of it. With `pin` the log is held from there on.
-    /// With `anew` the stream says its database once more from there on.
-    pub fn stand(&self, pin: bool, anew: bool) -> Result<Stand, CheckpointError> {
+    /// If `anew`, which is asked under the writer lock, the stream says its database once more from there on.
+    pub fn stand(&self, pin: bool, anew: &dyn Fn() -> bool) -> Result<Stand, CheckpointError> {
         let mut checkpointer = self.checkpointer.lock();
         let mut held = None;
         let result = self.run(&mut checkpointer, pin.then_some(&mut held), anew);
@@ -85,7 +85,7 @@ impl Core {
         &self,
         checkpointer: &mut Checkpointer,
         pin: Option<&mut Option<Pin>>,
-        anew: bool,
+        anew: &dyn Fn() -> bool,
     ) -> Result<Catalog, CheckpointError> {
         // One that failed before goes first.
         self.finish(checkpointer)?;
@@ -99,7 +99,7 @@ impl Core {
         &self,
         checkpointer: &mut Checkpointer,
         pin: Option<&mut Option<Pin>>,
-        anew: bool,
+        anew: &dyn Fn() -> bool,
     ) -> Result<Catalog, CheckpointError> {
         debug_assert!(checkpointer.frozen.is_none(), "the table that is frozen would be lost");
         // Made before the lock is taken; writers wait only for the exchange.
@@ -109,7 +109,7 @@ impl Core {
         if let (Some(pin), Some(log)) = (pin, &self.log) {
             *pin = Some(log.pin(writer.offset)?);
         }
-        if anew {
+        if anew() {
             (writer.frame.db, writer.frame_db) = (None, None);
         }
         let position = Position {

@@ -166,7 +166,7 @@ impl Store {
         // All of its rows and the position are durable in the new engine after this.
         loader.core().checkpoint()?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
-        let stand = loader.core().stand(false, false)?;
+        let stand = loader.core().stand(false, &|| false)?;
         let mut janitor = Janitor::default();
         janitor.load(&*stand.snapshot)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");

@@ -214,14 +214,14 @@ impl Store {
     /// The data at the end of the log, with a hold on the log from there on. Writers wait only while a table is exchanged; the caller
     /// waits until the checkpoint is in the engine.
     pub fn snapshot_at_checkpoint(&self) -> Result<StoreSnapshot, CheckpointError> {
-        let stand = self.shared.core.stand(true, false)?;
+        let stand = self.shared.core.stand(true, &|| false)?;
         Ok(StoreSnapshot::new(stand, self.shared.options.databases))
     }
 
-    /// As [`Store::snapshot_at_checkpoint`], for a replica that knows nothing of the stream before. With `anew` the next effect selects its database
-    /// again, so that the replica learns it; not to be used where the log is another server's stream.
-    pub fn snapshot_for_replica(&self, anew: bool) -> Result<StoreSnapshot, CheckpointError> {
-        let stand = self.shared.core.stand(true, anew)?;
+    /// As [`Store::snapshot_at_checkpoint`], for a replica that knows nothing of the stream before. If `anew` the next effect selects its database
+    /// again, so that the replica learns it; not to be said where the log is another server's stream. It is asked under the writer lock.
+    pub fn snapshot_for_replica(&self, anew: impl Fn() -> bool) -> Result<StoreSnapshot, CheckpointError> {
+        let stand = self.shared.core.stand(true, &anew)?;
         Ok(StoreSnapshot::new(stand, self.shared.options.databases))
     }
 
