@@ -1,9 +1,10 @@
 //! Receiving everything: the RDB on the wire becomes a new generation, which then becomes current in one step.
 //!
-//! Memory is bounded by the wire's buffer, the longest element and the store's budget. Until the last step the old data are served as
-//! before, and whatever breaks leaves a directory that is deleted.
+//! A thread of its own reads the RDB, writes its rows and finishes them, so that the link's thread can tell the master that we live, however long that
+//! takes. Memory is bounded by the wire's buffer, the pipe between the two, the longest element and the store's budget. Until the last
+//! step the old data are served as before, and whatever breaks leaves a directory that is deleted.
 
-use std::io::{self, BufRead, Read};
+use std::io::BufRead;
 use std::sync::Arc;
 
 use ardb_base::id::{Offset, ReplId};
@@ -12,74 +13,11 @@ use ardb_repl::replica::Event;
 use ardb_store::GenerationLoader;
 
 use super::link::LinkEnd;
+use super::pipe::{self, Inlet, Outlet};
 use super::status::monotonic_ms;
 use super::wire::{Wire, WireError};
 use crate::server::Server;
 use crate::start::random_bytes;
-
-/// The RDB's bytes, one by one as the reader asks for them.
-struct Incoming<'w, 's> {
-    wire: &'w mut Wire<'s>,
-    server: &'w Server,
-    /// Bytes of the last event that were not handed out: their range and the bytes that its step consumed.
-    open: Option<(std::ops::Range<usize>, usize)>,
-    ended: bool,
-    /// Why the reader was told that reading failed.
-    failure: Option<WireError>,
-}
-
-impl Incoming<'_, '_> {
-    fn advance(&mut self) -> Result<(), WireError> {
-        while self.open.is_none() && !self.ended {
-            match self.wire.next_event()? {
-                (Event::Rdb(range), consumed) => {
-                    let mut link = self.server.replication.link.lock();
-                    link.sync_read += range.len() as u64;
-                    link.sync_heard = monotonic_ms();
-                    link.heard = link.sync_heard;
-                    self.open = Some((range, consumed));
-                }
-                (Event::RdbEnds, _) => self.ended = true,
-                // The state machine gives nothing else between the two.
-                (_, _) => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-impl BufRead for Incoming<'_, '_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if let Err(error) = self.advance() {
-            let shown = io::Error::other(error.to_string());
-            self.failure = Some(error);
-            return Err(shown);
-        }
-        Ok(match &self.open {
-            Some((range, consumed)) => self.wire.bytes(range.clone(), *consumed),
-            None => &[],
-        })
-    }
-
-    fn consume(&mut self, amount: usize) {
-        if let Some((range, _)) = &mut self.open {
-            range.start += amount;
-            if range.start >= range.end {
-                self.open = None;
-            }
-        }
-    }
-}
-
-impl Read for Incoming<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let n = available.len().min(buf.len());
-        buf[..n].copy_from_slice(&available[..n]);
-        self.consume(n);
-        Ok(n)
-    }
-}
 
 /// Receives everything and makes it current. `named` is the history and offset that the master announced; one that knows only SYNC announces
 /// none, and gets a name from us.
@@ -120,7 +58,7 @@ pub fn receive(
         let _switch = server.replication.switch.lock();
         wire.check()?;
         let fresh = ReplId::from_random(random);
-        intake::install(server.node(), generation, named, fresh, loaded.stream_db, upstream)?
+        wire.beside(|| intake::install(server.node(), generation, named, fresh, loaded.stream_db, upstream))??
     };
     log::info!(
         "MASTER <-> REPLICA sync: Finished with success: {} keys, {} bytes of RDB version {}, in {} ms; history {id} at {offset}",
@@ -133,21 +71,31 @@ pub fn receive(
     Ok(())
 }
 
-/// Reads the RDB to its end into the generation.
+/// Brings the RDB into the generation, to its end.
 fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> Result<Loaded, LinkEnd> {
-    let incoming = Incoming { wire, server, open: None, ended: false, failure: None };
-    let (loaded, mut incoming) = intake::load(generation, server.shared.settings.databases, incoming);
-    let loaded = match (loaded, incoming.failure.take()) {
-        (Ok(loaded), _) => loaded,
-        (Err(_), Some(failure)) => return Err(failure.into()),
-        (Err(IntakeError::Rdb(why)), None) => return Err(LinkEnd::Rdb(why)),
-        (Err(IntakeError::Generation(error)), None) => return Err(error.into()),
+    let (inlet, outlet) = pipe::pipe();
+    let databases = server.shared.settings.databases;
+    let (fed, read) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ardb-rdb".into());
+        let reader = thread
+            .spawn_scoped(scope, || read(generation, databases, outlet))
+            .map_err(|error| WireError::Io { doing: "starting a thread for the RDB", error })?;
+        let fed = feed(server, wire, &inlet);
+        // What breaks meanwhile shows itself again; the rows must be finished before the generation may go.
+        let mut alive = fed.is_ok();
+        if alive {
+            inlet.wait(|| alive = alive && wire.idle().is_ok());
+        }
+        drop(inlet);
+        Ok::<_, LinkEnd>((fed, reader.join().map_err(|_| LinkEnd::Panicked)?))
+    })?;
+    // The reader's complaint about a link that broke says less than the link's.
+    fed?;
+    let loaded = match read {
+        Ok(loaded) => loaded,
+        Err(IntakeError::Rdb(why)) => return Err(LinkEnd::Rdb(why)),
+        Err(IntakeError::Generation(error)) => return Err(error.into()),
     };
-    // The announced length, or the mark, must stand right behind the checksum.
-    incoming.advance()?;
-    if !incoming.ended {
-        return Err(LinkEnd::Rdb("bytes follow the RDB's checksum".into()));
-    }
     if loaded.functions > 0 {
         log::warn!(
             "{} libraries of functions in the master's RDB were left out: functions are not supported",
@@ -155,4 +103,39 @@ fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> 
         );
     }
     Ok(loaded)
+}
+
+/// The reader's side.
+fn read(generation: &GenerationLoader, databases: u32, outlet: Outlet) -> Result<Loaded, IntakeError> {
+    let (loaded, mut outlet) = intake::load(generation, databases, outlet);
+    let loaded = loaded?;
+    // The announced length, or the mark, must stand right behind the checksum. If the link breaks before that, it says so itself.
+    match outlet.fill_buf() {
+        Ok([]) | Err(_) => Ok(loaded),
+        Ok(_) => Err(IntakeError::Rdb("bytes follow the RDB's checksum".into())),
+    }
+}
+
+/// The link's side: hands the RDB's bytes over as they come, up to their end, or until nobody reads them any more.
+fn feed(server: &Server, wire: &mut Wire<'_>, inlet: &Inlet) -> Result<(), WireError> {
+    loop {
+        if !inlet.make_room(|| wire.idle())? {
+            return Ok(());
+        }
+        match wire.next_event()? {
+            (Event::Rdb(range), consumed) => {
+                inlet.push(wire.bytes(range.clone(), consumed));
+                let mut link = server.replication.link.lock();
+                link.sync_read += range.len() as u64;
+                link.sync_heard = monotonic_ms();
+                link.heard = link.sync_heard;
+            }
+            (Event::RdbEnds, _) => {
+                inlet.complete();
+                return Ok(());
+            }
+            // The state machine gives nothing else between the two.
+            (_, _) => {}
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! what decides about the data is in `ardb-node`.
 //!
 //! - [`role`] changes whom we follow: REPLICAOF, promotion, the start;
-//! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything, [`rows_intake`] does from a master of our own
+//! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything (through a [`pipe`]), [`rows_intake`] does from a master of our own
 //!   kind;
 //! - [`failover`] hands the role of the master over;
 //! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] or the rows of one of the [`transfers`] if it must, and then the log;
@@ -19,6 +19,7 @@ pub mod info;
 mod intake;
 mod lag;
 mod link;
+mod pipe;
 pub mod role;
 mod rows_intake;
 pub mod status;

@@ -308,7 +308,7 @@ impl Ongoing {
         {
             let _switch = server.replication.switch.lock();
             wire.check()?;
-            intake::make_current(server.node(), generation, point, upstream)?;
+            wire.beside(|| intake::make_current(server.node(), generation, point, upstream))??;
         }
         log::info!(
             "MASTER <-> REPLICA sync: Finished with success: {} keys, {} rows in {bytes} bytes, in {} ms, {} times resumed; \

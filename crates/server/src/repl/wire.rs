@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use ardb_repl::replica::{Event, LinkError, Replica, Step};
@@ -20,6 +21,8 @@ use crate::server::Server;
 
 /// What one read takes at most, and what is held of the wire.
 const BUFFER: usize = 256 << 10;
+/// How long one waits for work that is done beside the link before it looks up.
+const ROUND: Duration = Duration::from_millis(50);
 /// How long one read waits.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -186,6 +189,35 @@ impl<'s> Wire<'s> {
         self.replica.synced(self.server.store.log().synced());
         self.replica.keep_alive(monotonic_ms());
         self.send()
+    }
+
+    /// Does `work`, which may take long, on a thread of its own, and keeps the link alive meanwhile. What breaks on the link shows itself again.
+    ///
+    /// # Errors
+    /// The system has no more threads, or the thread panicked.
+    pub fn beside<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> Result<T, WireError> {
+        let failed = |error| WireError::Io { doing: "working beside the link", error };
+        let (done, result) = mpsc::sync_channel(1);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("ardb-link-work".into());
+            let worker = thread.spawn_scoped(scope, move || {
+                // We wait for it as long as it takes.
+                let _ = done.send(work());
+            });
+            let worker = worker.map_err(failed)?;
+            let mut alive = true;
+            loop {
+                match result.recv_timeout(ROUND) {
+                    Ok(result) => return Ok(result),
+                    Err(RecvTimeoutError::Timeout) => alive = alive && self.idle().is_ok(),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        // A panic that is taken here is not passed on.
+                        let _ = worker.join();
+                        return Err(failed(io::Error::other("the thread panicked")));
+                    }
+                }
+            }
+        })
     }
 
     /// Waits a little for more bytes. Gives false if none came; only then the master is judged by its silence, since whatever it said while we were
