@@ -40,6 +40,8 @@ pub enum Ask<'a> {
         id: &'a [u8],
         /// The byte that it wants next, or -1.
         offset: i64,
+        /// Whether it can be told that its history has another name now.
+        names: bool,
     },
 }
 
@@ -52,6 +54,8 @@ pub enum Why {
     Fresh,
     /// Its history is not ours, nor what ours was called before.
     OtherHistory,
+    /// Its history has another name now, and it is too old to learn it: it would take what follows for the former history, and go on with it elsewhere.
+    Nameless,
     /// It knows more of the former history than we share.
     PastSecond {
         /// The first byte that is not shared.
@@ -74,6 +78,7 @@ impl std::fmt::Display for Why {
             Why::OldProtocol => f.write_str("it asked by SYNC"),
             Why::Fresh => f.write_str("it has no history"),
             Why::OtherHistory => f.write_str("its history is another one"),
+            Why::Nameless => f.write_str("its history has a new name, which it cannot learn"),
             Why::PastSecond { bound } => write!(f, "its history parted from ours at {bound}"),
             Why::OutOfLog { first, next } => write!(f, "the log holds {first} to {next}"),
             Why::Damaged => f.write_str("the log is damaged there"),
@@ -93,10 +98,10 @@ pub enum Decision {
 /// What to answer.
 #[must_use]
 pub fn decide(ask: Ask<'_>, held: &Held) -> Decision {
-    let (id, wanted) = match ask {
+    let (id, wanted, names) = match ask {
         Ask::Sync => return Decision::Full(Why::OldProtocol),
         Ask::Psync { id: b"?", .. } => return Decision::Full(Why::Fresh),
-        Ask::Psync { id, offset } => (id, offset),
+        Ask::Psync { id, offset, names } => (id, offset, names),
     };
     // Redis compares them in any case.
     let is = |name: &ReplId| !name.is_none() && name.as_bytes().eq_ignore_ascii_case(id);
@@ -107,6 +112,9 @@ pub fn decide(ask: Ask<'_>, held: &Held) -> Decision {
     if !is(&held.id) {
         if !is(&held.second) {
             return Decision::Full(Why::OtherHistory);
+        }
+        if !names {
+            return Decision::Full(Why::Nameless);
         }
         if from > held.second_until {
             return Decision::Full(Why::PastSecond { bound: held.second_until.0 + 1 });
@@ -390,7 +398,7 @@ mod tests {
     }
 
     fn psync(name: u8, offset: i64) -> Decision {
-        decide(Ask::Psync { id: &[name; 40], offset }, &held())
+        decide(Ask::Psync { id: &[name; 40], offset, names: true }, &held())
     }
 
     #[test]
@@ -417,12 +425,26 @@ mod tests {
             assert_eq!(psync(name, offset), expected, "{} {offset}", char::from(name));
         }
         assert_eq!(decide(Ask::Sync, &held()), Decision::Full(Why::OldProtocol));
-        assert_eq!(decide(Ask::Psync { id: b"?", offset: -1 }, &held()), Decision::Full(Why::Fresh));
-        assert_eq!(decide(Ask::Psync { id: b"short", offset: 20 }, &held()), Decision::Full(Why::OtherHistory));
+        assert_eq!(decide(Ask::Psync { id: b"?", offset: -1, names: true }, &held()), Decision::Full(Why::Fresh));
+        assert_eq!(
+            decide(Ask::Psync { id: b"short", offset: 20, names: true }, &held()),
+            Decision::Full(Why::OtherHistory)
+        );
         let mut fresh = held();
         fresh.second = ReplId::NONE;
-        let zeros = Ask::Psync { id: ReplId::NONE.as_bytes(), offset: 11 };
+        let zeros = Ask::Psync { id: ReplId::NONE.as_bytes(), offset: 11, names: true };
         assert_eq!(decide(zeros, &fresh), Decision::Full(Why::OtherHistory), "forty zeros name nothing");
+    }
+
+    /// A replica before Redis 4.0 is told no names. It would hold our bytes under the former one, and find nothing wrong with going on with a server
+    /// of that name whose bytes are others.
+    #[test]
+    fn one_who_cannot_learn_a_name_does_not_go_on_under_another() {
+        let old = |name: u8, offset| decide(Ask::Psync { id: &[name; 40], offset, names: false }, &held());
+        assert_eq!(old(b'a', 101), Decision::Continue(Offset(100)));
+        for offset in [11, 50, 51] {
+            assert_eq!(old(b'b', offset), Decision::Full(Why::Nameless), "{offset}");
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl World<'_> {
                         let Some(offset) = parse_i64(args[2]) else {
                             return Err(End::Violation(Violation("PSYNC without a number".into())));
                         };
-                        self.psync(node, conn, Ask::Psync { id: args[1], offset })?;
+                        self.psync(node, conn, Ask::Psync { id: args[1], offset, names: true })?;
                     }
                     b"sync" => self.psync(node, conn, Ask::Sync)?,
                     _ => feed.out.extend_from_slice(b"-ERR unknown command\r\n"),

@@ -198,7 +198,10 @@ impl Feed<'_> {
             Asked::Sync => Ask::Sync,
             Asked::Psync(id, offset) | Asked::Psync2(id, offset, _) => {
                 known = counts.names.resolve(id, *offset);
-                Ask::Psync { id: known.as_ref().map_or(&id[..], |id| &id.as_bytes()[..]), offset: *offset }
+                // Nobody else knows a name that was made for one replica, so what it may be called later does no harm.
+                let names = self.view.profile.psync2 || known.is_some();
+                let id = known.as_ref().map_or(&id[..], |id| &id.as_bytes()[..]);
+                Ask::Psync { id, offset: *offset, names }
             }
         };
         match answer(&self.server.store, ask) {
