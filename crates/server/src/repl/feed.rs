@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use ardb_base::id::{Offset, ReplId};
@@ -296,7 +297,8 @@ impl Feed<'_> {
     /// Writes the RDB to the socket as it is made.
     fn full_streamed(&mut self) -> Result<Never, End> {
         let started = monotonic_ms();
-        let (mut snapshot, point) = dump::snapshot(self.server.node()).map_err(End::Dump)?;
+        let server = self.server;
+        let (mut snapshot, point) = self.beside(|| dump::snapshot(server.node()))?.map_err(End::Dump)?;
         let pin = snapshot.take_pin();
         let aux = self.reads_aux();
         self.announce(&point, aux)?;
@@ -347,11 +349,7 @@ impl Feed<'_> {
                 Progress::Failed(why) => return Err(End::Dump(why)),
                 Progress::Preparing | Progress::Writing(_) => {}
             }
-            self.pump(Duration::from_millis(20), false)?;
-            // Before the answer to its PSYNC an old replica takes an empty line for the answer.
-            if (announced || self.peer.is_old()) && self.peer.wants_sign(monotonic_ms()) {
-                self.write_all(b"\n")?;
-            }
+            self.wait_for_dump(announced)?;
         };
         self.peer.dump_begins(monotonic_ms());
         self.show();
@@ -367,6 +365,41 @@ impl Feed<'_> {
         }
         log::info!("Sent {length} bytes of RDB to replica {}", self.view.address);
         self.dump_is_sent(false, point, None, Some(shared))
+    }
+
+    /// Waits a little, and gives a sign of life if that is due.
+    fn wait_for_dump(&mut self, announced: bool) -> Result<(), End> {
+        self.pump(Duration::from_millis(20), false)?;
+        // Before the answer to its PSYNC Redis 2.8 takes an empty line for the answer.
+        let understands = announced || self.peer.is_old() || self.view.profile.psync2;
+        if understands && self.peer.wants_sign(monotonic_ms()) {
+            self.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` on a thread of its own before a full sync is announced, and hears and signs meanwhile. It is waited for even if the link ends.
+    fn beside<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> Result<T, End> {
+        let (done, result) = mpsc::sync_channel(1);
+        let waker = self.waker.clone();
+        std::thread::scope(|scope| {
+            let worker = std::thread::Builder::new().name("ardb-snapshot".into()).spawn_scoped(scope, move || {
+                // Whoever waited may have gone; and the only failure of waking is a full counter, and then it is awake.
+                let _ = done.send(work());
+                let _ = waker.wake();
+            })?;
+            loop {
+                match result.try_recv() {
+                    Ok(result) => return Ok(result),
+                    Err(TryRecvError::Empty) => self.wait_for_dump(false)?,
+                    Err(TryRecvError::Disconnected) => {
+                        // A panic that is taken here is not passed on.
+                        let _ = worker.join();
+                        return Err(End::Dump("its thread panicked".into()));
+                    }
+                }
+            }
+        })
     }
 
     /// The stream follows. `pin` or `dump` hold the log until the replica has caught up.

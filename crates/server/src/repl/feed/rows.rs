@@ -39,7 +39,8 @@ impl Feed<'_> {
                 None => log::info!("The sync {sync} that replica {name} wants to go on with is not held any more"),
             }
         }
-        let transfer = match transfers.begin(self.server, client) {
+        let server = self.server;
+        let transfer = match self.beside(|| transfers.begin(server, client))? {
             Ok(transfer) => transfer,
             Err(NotBegun::Snapshot(why)) => return Err(End::Dump(why)),
             Err(why @ NotBegun::TooMany(_)) => {
