@@ -350,3 +350,20 @@ fn an_opening_that_cannot_be_opened_is_forgotten() {
     wait_until("it asks for an RDB instead", LIMIT, || Ok(replica.client()?.ask("GET k")?.text() == "v"))
         .unwrap_or_else(|failure| panic!("{failure}: {:?}\n{}", master.said(), replica.log_tail()));
 }
+
+#[test]
+fn a_link_that_is_stuck_does_not_hold_its_transfer_up() {
+    if stands_in() {
+        return;
+    }
+    let master = master(Setup::ardb(), seed(), 32);
+    // It reads the answer and nothing of the rows behind it.
+    let mut stuck = client_of(&master);
+    let answer = stuck.call(&["PSYNC2", "?", "-1", "2"]).unwrap().text();
+    let sync = answer.split(' ').nth(3).unwrap().to_owned();
+    std::thread::sleep(Duration::from_millis(500));
+    let mut next = client_of(&master);
+    let again = next.call(&["PSYNC2", "?", "-1", "2", &sync, "0"]).unwrap().text();
+    assert_eq!(again, answer, "{}", master.log_tail());
+    assert_eq!(resumed(&master), 1);
+}

@@ -324,6 +324,15 @@ impl Replication {
         }
     }
 
+    /// Lets go of one replica, if it is still there.
+    pub fn dismiss_peer(&self, id: u64) {
+        let peer = self.peers.lock().get(&id).cloned();
+        if let Some(peer) = peer {
+            peer.dismissed.store(true, Ordering::SeqCst);
+            self.wake_peer(id);
+        }
+    }
+
     /// Lets a replica's thread look at what it was told.
     pub fn wake_peer(&self, id: u64) {
         let waker = self.peers.lock().get(&id).and_then(|peer| peer.waker.get().cloned());

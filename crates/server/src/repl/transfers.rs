@@ -231,9 +231,15 @@ impl Transfers {
         if transfer.source.point.id != server.store.history().id || transfer.given_up.load(Ordering::SeqCst) {
             return None;
         }
-        transfer.owner.store(client, Ordering::SeqCst);
+        let former = transfer.owner.swap(client, Ordering::SeqCst);
         transfer.left.store(0, Ordering::SeqCst);
-        Some(transfer.clone())
+        let transfer = transfer.clone();
+        drop(held);
+        if former != client {
+            // It may be stuck in a link that is dead and does not know it, and has the sender.
+            server.replication.dismiss_peer(former);
+        }
+        Some(transfer)
     }
 
     /// The link of a client ended, and with it the sending.
