@@ -209,3 +209,15 @@ fn what_a_promoted_one_never_had_is_not_gone_on_from() {
     assert_eq!(client.ask("EXISTS only-here only-there").unwrap().int(), Some(1));
     assert_eq!(full(&heir), 1, "{}", heir.log_tail());
 }
+
+#[test]
+fn one_that_follows_itself_does_not_call_its_link_up() {
+    let server = Setup::ardb().start().unwrap();
+    let mut client = server.client().unwrap();
+    client.must("SET a 1").unwrap();
+    follow(&server, &server).unwrap();
+    wait_until("it is refused", LIMIT, || Ok(server.log_count("NOMASTERLINK") >= 2)).unwrap();
+    assert_eq!(client.info("replication").unwrap()["master_link_status"], "down", "{}", server.log_tail());
+    client.must("REPLICAOF NO ONE").unwrap();
+    client.must("SET a 2").unwrap();
+}

@@ -205,6 +205,11 @@ impl Feed<'_> {
                 Ask::Psync { id, offset: *offset, names }
             }
         };
+        // Going on too: one that follows itself, or a circle, would call itself up.
+        if self.server.shared.gates.is_replica.load(Ordering::SeqCst) && !counts.link_is_up() {
+            self.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n")?;
+            return Err(End::Refused("our own master is not there"));
+        }
         match answer(&self.server.store, ask) {
             Answer::Continue { from, history, outflow } => {
                 counts.partial_ok.fetch_add(1, Ordering::Relaxed);
@@ -238,11 +243,6 @@ impl Feed<'_> {
                         history.id,
                         history.second
                     );
-                }
-                let gates = &self.server.shared.gates;
-                if gates.is_replica.load(Ordering::SeqCst) && !counts.link_is_up() {
-                    self.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n")?;
-                    return Err(End::Refused("our own master is not there"));
                 }
                 if let Asked::Psync2(_, _, resume) = asked {
                     log::info!("Full resync by rows requested by replica {name}");
