@@ -191,7 +191,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// `host:port` as Redis shows it, without brackets around IPv6.
+/// `host:port` as Redis shows clients, with brackets around IPv6.
 fn shown(addr: &SocketAddr) -> String {
     match canonical(addr.ip()) {
         IpAddr::V4(ip) => format!("{ip}:{}", addr.port()),

@@ -135,9 +135,11 @@ pub fn take_over(server: Arc<Server>, detached: Detached, asked: Asked, profile:
     }
 }
 
-/// The replica as Redis shows it: its address with the port that it listens on.
+/// The replica as Redis shows it: its address with the port that it listens on. The last colon parts them; an IPv6 address has no brackets, because
+/// Sentinel and FAILOVER take it for an address as it is.
 fn shown(addr: &str, profile: &Profile) -> String {
     let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     format!("{}:{}", profile.address.as_deref().unwrap_or(host), profile.port)
 }
 
@@ -613,5 +615,20 @@ impl Write for Out<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_named_by_address_and_port() {
+        let named = |addr: &str, address: Option<&str>| {
+            shown(addr, &Profile { port: 7, address: address.map(str::to_owned), ..Profile::default() })
+        };
+        assert_eq!(named("10.0.0.1:50000", None), "10.0.0.1:7");
+        assert_eq!(named("[fe80::1]:50000", None), "fe80::1:7");
+        assert_eq!(named("[::1]:50000", Some("there.example")), "there.example:7");
     }
 }
