@@ -55,6 +55,12 @@ fn delete(server: &Arc<Server>, keys: &[(u32, Vec<u8>)], now: i64) -> usize {
             mailbox::release();
             return 0;
         };
+        // The role may have changed while we waited for the lock; what is deleted here would stand in no log.
+        if server.shared.gates.is_replica.load(Ordering::Relaxed) || server.paused() {
+            drop(txn);
+            mailbox::release();
+            return 0;
+        }
         let mut batch = Batch::new(&mut txn, now);
         deleted = expire::delete(server.node(), &mut batch, keys);
         blocking::serve_ready(server, &mut batch);
