@@ -186,6 +186,8 @@ pub struct Replica {
     synced: Offset,
     /// The master only knows SYNC: it does not want acknowledgements.
     old: bool,
+    /// The RDB that comes has no length: the master goes on when it hears that we have seen its end.
+    marked: bool,
     /// What the master refused on the way, for the log.
     refusals: Vec<String>,
 }
@@ -230,6 +232,7 @@ impl Replica {
             applied,
             synced: Offset(0),
             old: false,
+            marked: false,
             refusals: Vec::new(),
         }
     }
@@ -299,10 +302,14 @@ impl Replica {
     /// The master asked how far we are (REPLCONF GETACK).
     pub fn acknowledge(&mut self, now: Ms) {
         if self.state == State::Streaming && !self.old {
-            let (applied, synced) = (self.applied.to_string(), self.synced.min(self.applied).to_string());
-            push_command(&mut self.out, &[b"REPLCONF", b"ACK", applied.as_bytes(), b"FACK", synced.as_bytes()]);
-            self.spoke = now;
+            self.say_acknowledgement(now);
         }
+    }
+
+    fn say_acknowledgement(&mut self, now: Ms) {
+        let (applied, synced) = (self.applied.to_string(), self.synced.min(self.applied).to_string());
+        push_command(&mut self.out, &[b"REPLCONF", b"ACK", applied.as_bytes(), b"FACK", synced.as_bytes()]);
+        self.spoke = now;
     }
 
     /// All rows have come. Nothing more is consumed until [`Replica::installed`].
@@ -317,8 +324,12 @@ impl Replica {
         self.state = State::Streaming;
         self.applied = offset;
         self.heard = now;
-        // A master that sent without a length waits for this before it goes on.
-        self.acknowledge(now);
+        // A master that sent without a length waits for this before it goes on, even one that we had to ask by SYNC.
+        if self.marked && self.old {
+            self.say_acknowledgement(now);
+        } else {
+            self.acknowledge(now);
+        }
     }
 
     /// Nothing has come, and all that came before was shown: keeps the link alive, or gives it up.
@@ -489,6 +500,7 @@ impl Replica {
                 }
                 let Some(transfer) = Transfer::announced(line) else { return Err(self.unexpected(line)) };
                 let length = transfer.left();
+                self.marked = length.is_none();
                 self.state = State::Receiving(transfer);
                 self.spoke = now;
                 return Ok(Some(Event::RdbBegins(length)));
