@@ -207,7 +207,7 @@ impl<'a> Ctx<'a> {
 
     /// The place of `key` in another database.
     pub fn at_db<'k>(&self, db: u32, key: &'k [u8]) -> At<'k> {
-        At::new(&self.rows, db, key, self.visible_now())
+        At::new(&self.rows, db, key, self.visible_now()).within(self.shared.settings.limits())
     }
 
     /// The time by which keys are hidden as expired. Nothing is, in the master's stream: its DEL tells.

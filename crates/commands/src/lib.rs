@@ -12,6 +12,8 @@ pub mod context;
 pub mod dispatch;
 pub mod effects;
 pub mod error;
+#[cfg(test)]
+mod forms_tests;
 pub mod persist;
 pub mod pops;
 pub mod session;

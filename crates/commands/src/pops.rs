@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use ardb_base::id::ObjectId;
 use ardb_base::random::Random;
-use ardb_engine::{EngineError, Rows};
-use ardb_types::collection::{member_row, random_member, random_window};
+use ardb_engine::Rows;
+use ardb_types::TypeError;
+use ardb_types::collection::{Collection, member_row, random_window};
 use parking_lot::Mutex;
 
 /// Mean number of members in a window, at least; and the number that is (but once in 10^9 windows) never passed.
@@ -31,14 +32,11 @@ pub struct Pops {
 }
 
 impl Pops {
-    /// A random member of the set `object`, which has `size` members; the caller removes it. `None` only if there is none.
-    pub fn take(
-        &self,
-        rows: &impl Rows,
-        object: ObjectId,
-        size: u64,
-        random: &mut Random,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    /// A random member of the set; the caller removes it. `None` only if there is none.
+    pub fn take(&self, rows: &impl Rows, set: &Collection, random: &mut Random) -> Result<Option<Vec<u8>>, TypeError> {
+        let size = set.len();
+        // A packed set is searched at once.
+        let Some(object) = set.object() else { return Ok(set.random(rows, random)?.map(|(member, _)| member)) };
         let mut pools = self.pools.lock();
         let after = size.saturating_sub(1);
         let in_a_row = pools.get(&object).is_some_and(|pool| pool.size == size);
@@ -49,7 +47,7 @@ impl Pops {
             }
             pools.insert(object, Pool { members: Vec::new(), size: after });
             drop(pools);
-            return Ok(random_member(rows, object, size, random)?.map(|(member, _)| member));
+            return Ok(set.random(rows, random)?.map(|(member, _)| member));
         }
         let Some(pool) = pools.get_mut(&object) else { return Ok(None) };
         pool.size = after;

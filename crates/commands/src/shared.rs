@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 
 use ardb_base::random::Random;
 use ardb_resp::Protocol;
+use ardb_types::limits::{Limit, Limits};
 use parking_lot::Mutex;
 
 use crate::table::Table;
@@ -115,12 +116,16 @@ pub struct Settings {
     pub max_bulk: AtomicU64,
     /// `lua-time-limit`, ms.
     pub script_limit: AtomicU64,
-    /// `hash-max-listpack-entries`: OBJECT ENCODING answers by these, since people look at them.
+    /// `hash-max-listpack-entries`: by these, small collections are held whole in their key's row, and OBJECT ENCODING answers.
     pub hash_max_entries: AtomicU64,
     /// `hash-max-listpack-value`.
     pub hash_max_value: AtomicU64,
     /// `set-max-intset-entries`.
     pub set_max_intset: AtomicU64,
+    /// `set-max-listpack-entries`.
+    pub set_max_entries: AtomicU64,
+    /// `set-max-listpack-value`.
+    pub set_max_value: AtomicU64,
     /// `zset-max-listpack-entries`.
     pub zset_max_entries: AtomicU64,
     /// `zset-max-listpack-value`.
@@ -129,6 +134,21 @@ pub struct Settings {
     pub list_max_size: AtomicI64,
     /// Whether expired keys are deleted in the background (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+}
+
+impl Settings {
+    /// Up to what size collections are held in their key's row.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let get = |setting: &AtomicU64| setting.load(Ordering::Relaxed);
+        Limits {
+            hash: Limit::new(get(&self.hash_max_entries), get(&self.hash_max_value)),
+            set: Limit::new(get(&self.set_max_entries), get(&self.set_max_value)),
+            integers: Limits::integers(get(&self.set_max_intset)),
+            list: Limit::of_list(self.list_max_size.load(Ordering::Relaxed)),
+            zset: Limit::new(get(&self.zset_max_entries), get(&self.zset_max_value)),
+        }
+    }
 }
 
 /// The state of the server that decides whether a command is refused.
@@ -364,9 +384,11 @@ impl Shared {
                 notify: AtomicU64::new(0),
                 max_bulk: AtomicU64::new(512 << 20),
                 script_limit: AtomicU64::new(5000),
-                hash_max_entries: AtomicU64::new(128),
+                hash_max_entries: AtomicU64::new(512),
                 hash_max_value: AtomicU64::new(64),
                 set_max_intset: AtomicU64::new(512),
+                set_max_entries: AtomicU64::new(128),
+                set_max_value: AtomicU64::new(64),
                 zset_max_entries: AtomicU64::new(128),
                 zset_max_value: AtomicU64::new(64),
                 list_max_size: AtomicI64::new(-2),

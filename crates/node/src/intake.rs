@@ -7,6 +7,7 @@ use std::io::BufRead;
 
 use ardb_base::id::{Offset, ReplId};
 use ardb_commands::persist::load::{Existing, LoadError, Loader, Target};
+use ardb_commands::shared::Settings;
 use ardb_engine::RowsMut;
 use ardb_rdb::{KeyMeta, Kind, Options, Reader, Sink};
 use ardb_store::{BulkLoad, GenerationError, GenerationLoader, History, SyncPoint};
@@ -122,9 +123,13 @@ pub enum IntakeError {
 }
 
 /// Reads an RDB to its end into a generation. Gives the input back, which may have failed for reasons of its own.
-pub fn load<R: BufRead>(generation: &GenerationLoader, databases: u32, input: R) -> (Result<Loaded, IntakeError>, R) {
-    let mut intake =
-        Intake { loader: Loader::new(Filling(generation.bulk()), databases, Existing::Refuse), stream_db: None };
+pub fn load<R: BufRead>(
+    generation: &GenerationLoader,
+    settings: &Settings,
+    input: R,
+) -> (Result<Loaded, IntakeError>, R) {
+    let loader = Loader::new(Filling(generation.bulk()), settings.databases, settings.limits(), Existing::Refuse);
+    let mut intake = Intake { loader, stream_db: None };
     let mut reader = Reader::new(input, Options::default());
     let read = reader.read(&mut intake);
     let input = reader.into_inner();

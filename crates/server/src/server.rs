@@ -214,6 +214,8 @@ impl Server {
             (&settings.hash_max_entries, "hash-max-listpack-entries"),
             (&settings.hash_max_value, "hash-max-listpack-value"),
             (&settings.set_max_intset, "set-max-intset-entries"),
+            (&settings.set_max_entries, "set-max-listpack-entries"),
+            (&settings.set_max_value, "set-max-listpack-value"),
             (&settings.zset_max_entries, "zset-max-listpack-entries"),
             (&settings.zset_max_value, "zset-max-listpack-value"),
         ] {

@@ -332,7 +332,7 @@ impl World<'_> {
         let Some(dump) = self.conns.get(&conn).and_then(|conn| conn.dump.clone()) else {
             return Err(End::Violation(Violation(format!("node {node} got an RDB that nobody has sent"))));
         };
-        let (loaded, _) = intake::load(&generation, crate::settings::DATABASES, &rdb[..]);
+        let (loaded, _) = intake::load(&generation, &process.node().shared.settings, &rdb[..]);
         let loaded = loaded.map_err(|error| End::Broken(error.to_string()))?;
         let upstream = process.upstream.map(|n| n.to_string()).unwrap_or_default();
         let fresh = ReplId::from_random(random);

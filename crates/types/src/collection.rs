@@ -1,65 +1,120 @@
-//! What hashes, sets and lists have in common: a key's row that names an object and counts its elements, and rows under that object.
+//! What hashes, sets and lists have in common: a key's row that holds all elements, or names an object and counts its elements, which are rows then.
 //!
-//! A command opens a [`Collection`], changes rows under its object and its size, and then saves it: the key's row is written once.
-//! Invariant: after a save the size in the key's row is the number of the object's element rows, and it is not zero.
+//! A command opens a [`Collection`], changes elements and size, and then saves it: the key's row is written once, and only if it changed. A packed
+//! collection draws no object; it goes over to rows when a change takes it past its limits.
+//! Invariant: after a save the size in the key's row is the number of elements, and it is not zero.
 
 use ardb_base::hash::member_hash;
-use ardb_base::id::ObjectId;
+use ardb_base::id::{ObjectId, UnixMs};
 use ardb_base::random::Random;
+use ardb_engine::row::order_of_i64;
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, Range};
 
+use crate::limits::{Limit, Limits};
+use crate::packed::{self, Entries, Form};
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError, keyspace};
+
+/// An element's or value's bytes: where they lie in a packed collection, or a row's value.
+#[derive(Clone, Debug)]
+pub enum Bytes<'a> {
+    /// A part of the key's row.
+    Packed(&'a [u8]),
+    /// A row of their own.
+    Row(Value),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Packed(bytes) => bytes,
+            Bytes::Row(value) => value,
+        }
+    }
+}
+
+/// How an open collection's elements can be reached.
+pub(crate) enum Held<'a> {
+    /// All are here.
+    Packed(Entries<'a>),
+    /// They are rows under this object.
+    Rows(ObjectId),
+}
+
+/// A member with what belongs to it (a field's value).
+pub type Member = (Vec<u8>, Value);
+
+/// What is called for each member with what belongs to it.
+pub(crate) type VisitMember<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 
 /// An open collection.
 #[derive(Clone, Debug)]
 pub struct Collection {
     old: Option<KeyRow>,
     kind: Kind,
-    object: ObjectId,
+    form: Form,
     size: u64,
     fresh: bool,
+    expiry: Option<UnixMs>,
+    limits: Limits,
 }
 
 impl Collection {
     /// The collection at a key, or `None` if there is none.
     pub fn open(rows: &(impl Rows + ?Sized), at: &At<'_>, kind: Kind) -> Result<Option<Collection>, TypeError> {
-        Ok(keyspace::lookup_kind(rows, at, kind)?.map(|row| Collection::of_row(row, kind)))
-    }
-
-    /// The collection whose key's row this is. The row must be of type `kind`.
-    #[must_use]
-    pub fn of_row(row: KeyRow, kind: Kind) -> Collection {
-        Collection { object: row.object(), size: row.size(), old: Some(row), kind, fresh: false }
+        Ok(keyspace::lookup_kind(rows, at, kind)?.map(|row| Collection::of_row(row, at.limits)))
     }
 
     /// The collection at a key; an empty one, not yet in the keyspace, if there is none.
-    pub fn open_or_create(
-        rows: &mut (impl RowsMut + ?Sized),
-        at: &At<'_>,
-        kind: Kind,
-    ) -> Result<Collection, TypeError> {
+    pub fn open_or_create(rows: &(impl Rows + ?Sized), at: &At<'_>, kind: Kind) -> Result<Collection, TypeError> {
         match keyspace::lookup_raw(rows, at)? {
             Some(row) if !keyspace::is_due(&row, at.now) => {
                 if row.kind() == kind {
-                    Ok(Collection::of_row(row, kind))
+                    Ok(Collection::of_row(row, at.limits))
                 } else {
                     Err(TypeError::WrongType)
                 }
             }
-            due_or_none => Ok(Collection::create(rows, due_or_none, kind)),
+            due_or_none => Ok(Collection::create(due_or_none, kind, at.limits)),
+        }
+    }
+
+    fn of_row(row: KeyRow, limits: Limits) -> Collection {
+        let form = if row.encoding() == Encoding::Rows { Form::Rows(row.object()) } else { Form::Row };
+        Collection {
+            kind: row.kind(),
+            form,
+            size: row.size(),
+            fresh: false,
+            expiry: row.expiry(),
+            limits,
+            old: Some(row),
         }
     }
 
     /// An empty collection that will replace `old`, the key's row as it stands (with its expiry, which is not kept).
-    pub fn create(rows: &mut (impl RowsMut + ?Sized), old: Option<KeyRow>, kind: Kind) -> Collection {
-        Collection { old, kind, object: rows.new_object(), size: 0, fresh: true }
+    #[must_use]
+    pub fn create(old: Option<KeyRow>, kind: Kind, limits: Limits) -> Collection {
+        Collection { old, kind, form: Form::Own(Vec::new()), size: 0, fresh: true, expiry: None, limits }
     }
 
-    /// The object under which the elements' rows lie.
+    /// Gives it an expiry, which a save of a new collection writes.
+    pub(crate) fn expire(&mut self, expiry: Option<UnixMs>) {
+        self.expiry = expiry;
+    }
+
+    /// The key's row as it was found.
     #[must_use]
-    pub fn object(&self) -> ObjectId {
-        self.object
+    pub fn row(&self) -> Option<&KeyRow> {
+        self.old.as_ref()
+    }
+
+    /// The object under which the elements' rows lie, if they are rows.
+    #[must_use]
+    pub fn object(&self) -> Option<ObjectId> {
+        if let Form::Rows(object) = self.form { Some(object) } else { None }
     }
 
     /// Number of elements.
@@ -80,36 +135,199 @@ impl Collection {
         self.fresh
     }
 
-    /// What the type keeps in the key's row after the size.
+    /// The limits of keys of this type, and of all others.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the type keeps in the key's row after the size; nothing, if the key's row does not name this object.
     #[must_use]
     pub fn extra(&self) -> &[u8] {
-        match &self.old {
-            Some(row) if !self.fresh => row.extra(),
+        match (&self.old, self.object()) {
+            (Some(row), Some(object)) if row.object() == object => row.extra(),
             _ => &[],
         }
     }
 
     /// Counts elements that were added or removed.
-    pub fn grow(&mut self, by: i64) {
-        self.size = self
-            .size
-            .checked_add_signed(by)
-            .unwrap_or_else(|| unreachable!("invariant: no more elements are removed than there are"));
+    pub(crate) fn grow(&mut self, by: i64) -> Result<(), TypeError> {
+        let size = self.size.checked_add_signed(by);
+        self.size = size.ok_or_else(|| TypeError::Corrupt("a collection has more elements than it counts".into()))?;
+        Ok(())
     }
 
-    /// Writes the key's row, with `extra`; an empty collection's key is deleted instead. Whether the key is there now.
+    /// How the elements can be reached.
+    pub(crate) fn held(&self) -> Held<'_> {
+        let bytes = match &self.form {
+            Form::Row => self.old.as_ref().map_or(&b""[..], KeyRow::rest),
+            Form::Own(bytes) => bytes,
+            Form::Rows(object) => return Held::Rows(*object),
+        };
+        Held::Packed(Entries::new(bytes, self.kind == Kind::Hash))
+    }
+
+    /// Where a packed collection's bytes end.
+    pub(crate) fn packed_end(&self) -> usize {
+        if let Held::Packed(entries) = self.held() { entries.bytes().len() } else { 0 }
+    }
+
+    /// Whether a packed collection stays within `limit` with `strings`, of which `more` are new elements, in the place of `gone` bytes.
+    pub(crate) fn fits(&self, limit: Limit, more: u64, gone: usize, strings: &[&[u8]]) -> bool {
+        let bytes: usize = strings.iter().map(|string| packed::string_len(string)).sum();
+        let longest = strings.iter().map(|string| string.len()).max().unwrap_or(0);
+        limit.holds(self.size + more, longest, self.packed_end() - gone + bytes)
+    }
+
+    /// Puts `strings` in the place of a part of a packed collection, which has `more` elements then.
+    pub(crate) fn replace(&mut self, range: Range<usize>, strings: &[&[u8]], more: i64) -> Result<(), TypeError> {
+        self.grow(more)?;
+        if let (Form::Row, Held::Packed(entries)) = (&self.form, self.held()) {
+            // Room for a short element more.
+            let mut own = Vec::with_capacity(entries.bytes().len() + 64);
+            own.extend_from_slice(entries.bytes());
+            self.form = Form::Own(own);
+        }
+        if let Form::Own(bytes) = &mut self.form {
+            packed::replace(bytes, range, b"", strings);
+        }
+        Ok(())
+    }
+
+    /// The object under which the elements' rows lie; a packed collection goes into rows first.
+    pub(crate) fn go_to_rows(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<ObjectId, TypeError> {
+        let all = match self.held() {
+            Held::Packed(entries) => entries.all(self.size)?,
+            Held::Rows(object) => return Ok(object),
+        };
+        let object = rows.new_object();
+        for (position, entry) in (0i64..).zip(all) {
+            if self.kind == Kind::List {
+                rows.put(RowKey::new(Space::Element, object.0, order_of_i64(position), b""), entry.name);
+            } else {
+                rows.put(member_row(object, entry.name), entry.value);
+            }
+        }
+        self.form = Form::Rows(object);
+        Ok(object)
+    }
+
+    /// Leaves rows to the janitor that no key's row names, nor will.
+    fn discard_own(&self, rows: &mut (impl RowsMut + ?Sized)) {
+        if let Some(object) = self.object()
+            && self.old.as_ref().is_none_or(|old| old.object() != object)
+        {
+            rows.discard(object);
+        }
+    }
+
+    /// Takes out all elements, in O(1): rows are left to the janitor, those of the object that the key's row names with the next save.
+    pub(crate) fn clear(&mut self, rows: &mut (impl RowsMut + ?Sized)) {
+        self.discard_own(rows);
+        self.form = Form::Own(Vec::new());
+        self.size = 0;
+    }
+
+    /// Visits the members with what belongs to them until it breaks: of a packed collection in its order, else in that of their hashes. Not for lists.
+    pub(crate) fn each(&self, rows: &(impl Rows + ?Sized), visit: &mut VisitMember<'_>) -> Result<(), TypeError> {
+        match self.held() {
+            Held::Packed(entries) => each_entry(entries, self.size, &mut |entry| visit(entry.name, entry.value)),
+            Held::Rows(object) => {
+                let range = RowRange::group(Space::Member, object.0);
+                Ok(rows.scan(range, Direction::Forward, &mut |key, value| visit(key.tail, value))?)
+            }
+        }
+    }
+
+    /// One member, each with the same probability; `None` only if there is none. The cost does not depend on the size.
+    pub fn random(&self, rows: &(impl Rows + ?Sized), random: &mut Random) -> Result<Option<Member>, TypeError> {
+        match self.held() {
+            Held::Rows(object) => Ok(random_member(rows, object, self.size, random)?),
+            Held::Packed(_) if self.size == 0 => Ok(None),
+            Held::Packed(mut entries) => {
+                let entry = entries.nth(random.below(self.size))?;
+                Ok(Some((entry.name.to_vec(), Value::new(entry.value))))
+            }
+        }
+    }
+
+    /// `count` different members, each choice equally likely, in random order; all of them if there are not more.
+    pub fn random_distinct(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        count: u64,
+        random: &mut Random,
+    ) -> Result<Vec<Member>, TypeError> {
+        let mut all = match self.held() {
+            Held::Packed(entries) => entries.all(self.size)?,
+            Held::Rows(object) => return Ok(random_members(rows, object, self.size, count, random)?),
+        };
+        let wanted = usize::try_from(count).map_or(all.len(), |count| count.min(all.len()));
+        for place in 0..wanted {
+            let left = (all.len() - place) as u64;
+            all.swap(place, place + random.below(left) as usize);
+        }
+        Ok(all[..wanted].iter().map(|entry| (entry.name.to_vec(), Value::new(entry.value))).collect())
+    }
+
+    /// Calls `visit` with the members from `cursor` on, at least `count` if there are so many, and returns the cursor of the rest, 0 at the end. A packed
+    /// collection gives all members whatever the cursor: one that came from rows has left some out, and nobody knows which.
+    pub fn scan(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<u64, TypeError> {
+        let entries = match self.held() {
+            Held::Packed(entries) => entries,
+            Held::Rows(object) => return Ok(scan_members(rows, object, cursor, count, visit)?),
+        };
+        each_entry(entries, self.size, &mut |entry| {
+            visit(entry.name, entry.value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(0)
+    }
+
+    /// Writes the key's row, with `extra` if the elements are rows; an empty collection's key is deleted instead. Whether the key is there now.
     pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, extra: &[u8]) -> bool {
+        let old = self.old.as_ref();
         if self.size == 0 {
-            if let Some(old) = &self.old {
+            if let Some(old) = old {
                 keyspace::delete(rows, at, old);
             }
+            self.discard_own(rows);
             return false;
         }
-        let expiry = if self.fresh { None } else { self.old.as_ref().and_then(KeyRow::expiry) };
-        let header = Header { kind: self.kind, encoding: Encoding::Rows, expiry, object: self.object, size: self.size };
-        keyspace::put(rows, at, self.old.as_ref(), &header, extra);
+        let (encoding, object, rest) = match &self.form {
+            Form::Row => return true,
+            Form::Own(bytes) => (Encoding::Packed, ObjectId(0), &bytes[..]),
+            Form::Rows(object) => (Encoding::Rows, *object, extra),
+        };
+        let header = Header { kind: self.kind, encoding, expiry: self.expiry, object, size: self.size };
+        // Elements in rows may change without a word of it in the key's row.
+        let same = old.is_some_and(|old| encoding == Encoding::Rows && old.header() == header && old.rest() == rest);
+        if !same {
+            keyspace::put(rows, at, old, &header, rest);
+        }
         true
     }
+}
+
+/// Visits packed entries, of which there must be `count`, until it breaks.
+pub(crate) fn each_entry<'a>(
+    mut entries: Entries<'a>,
+    count: u64,
+    visit: &mut dyn FnMut(packed::Entry<'a>) -> ControlFlow<()>,
+) -> Result<(), TypeError> {
+    let mut seen = 0;
+    while let Some(entry) = entries.next()? {
+        seen += 1;
+        if visit(entry).is_break() {
+            return Ok(());
+        }
+    }
+    if seen == count { Ok(()) } else { Err(packed::corrupt()) }
 }
 
 /// The name of a member's row.
@@ -226,7 +444,7 @@ pub fn random_member(
 }
 
 /// `count` different members, each choice equally likely, in random order; all of them if there are not more.
-pub fn random_members(
+fn random_members(
     rows: &(impl Rows + ?Sized),
     object: ObjectId,
     size: u64,
@@ -266,12 +484,12 @@ pub fn random_members(
 
 /// Calls `visit` with the members from the hash `cursor` on, at least `count` if there are so many (members of equal hash come together), and
 /// returns the cursor of the rest, 0 at the end.
-pub fn scan_members(
+pub(crate) fn scan_members(
     rows: &(impl Rows + ?Sized),
     object: ObjectId,
     cursor: u64,
     count: usize,
-    visit: &mut dyn FnMut(&[u8], &Value),
+    visit: &mut dyn FnMut(&[u8], &[u8]),
 ) -> Result<u64, EngineError> {
     let mut seen = 0usize;
     let mut last = None;

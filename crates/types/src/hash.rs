@@ -1,13 +1,14 @@
-//! Hashes: a row in `Member` space for each field, its value the field's value.
+//! Hashes: packed in the key's row, or a row in `Member` space for each field, its value the field's value.
 
 use std::ops::ControlFlow;
 
-use ardb_engine::{Direction, EngineError, RowRange, Rows, RowsMut, Space, Value};
+use ardb_engine::{Rows, RowsMut};
 
-use crate::collection::{Collection, member_row};
-use crate::{At, Kind, TypeError};
+use crate::collection::{Bytes, Collection, Held, member_row};
+use crate::limits::Limits;
+use crate::{At, KeyRow, Kind, TypeError};
 
-/// An open hash. Changes of the size reach the key's row by [`Hash::save`].
+/// An open hash. Changes reach the key's row by [`Hash::save`].
 #[derive(Clone, Debug)]
 pub struct Hash(Collection);
 
@@ -18,19 +19,24 @@ impl Hash {
     }
 
     /// The hash at a key, or an empty one.
-    pub fn open_or_create(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> Result<Hash, TypeError> {
+    pub fn open_or_create(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Hash, TypeError> {
         Collection::open_or_create(rows, at, Kind::Hash).map(Hash)
     }
 
     /// An empty one that will replace whatever `old` is.
-    pub fn create(rows: &mut (impl RowsMut + ?Sized), old: Option<crate::KeyRow>) -> Hash {
-        Hash(Collection::create(rows, old, Kind::Hash))
+    #[must_use]
+    pub fn create(old: Option<KeyRow>, limits: Limits) -> Hash {
+        Hash(Collection::create(old, Kind::Hash, limits))
     }
 
     /// What all collections have.
     #[must_use]
     pub fn collection(&self) -> &Collection {
         &self.0
+    }
+
+    pub(crate) fn collection_mut(&mut self) -> &mut Collection {
+        &mut self.0
     }
 
     /// Number of fields.
@@ -46,8 +52,11 @@ impl Hash {
     }
 
     /// A field's value.
-    pub fn get(&self, rows: &(impl Rows + ?Sized), field: &[u8]) -> Result<Option<Value>, EngineError> {
-        rows.get(member_row(self.0.object(), field))
+    pub fn get(&self, rows: &(impl Rows + ?Sized), field: &[u8]) -> Result<Option<Bytes<'_>>, TypeError> {
+        Ok(match self.0.held() {
+            Held::Packed(mut entries) => entries.find(field)?.map(|entry| Bytes::Packed(entry.value)),
+            Held::Rows(object) => rows.get(member_row(object, field))?.map(Bytes::Row),
+        })
     }
 
     /// Sets a field; whether it is new.
@@ -56,29 +65,37 @@ impl Hash {
         rows: &mut (impl RowsMut + ?Sized),
         field: &[u8],
         value: &[u8],
-    ) -> Result<bool, EngineError> {
-        let row = member_row(self.0.object(), field);
+    ) -> Result<bool, TypeError> {
+        let limit = self.0.limits().hash;
+        if let Held::Packed(mut entries) = self.0.held() {
+            if let Some(found) = entries.find(field)? {
+                let range = found.value_from..found.to;
+                if self.0.fits(limit, 0, range.len(), &[value]) {
+                    self.0.replace(range, &[value], 0)?;
+                    return Ok(false);
+                }
+            } else if self.0.fits(limit, 1, 0, &[field, value]) {
+                let end = self.0.packed_end();
+                self.0.replace(end..end, &[field, value], 1)?;
+                return Ok(true);
+            }
+        }
+        let row = member_row(self.0.go_to_rows(rows)?, field);
         let new = rows.get(row)?.is_none();
         rows.put(row, value);
-        self.0.grow(i64::from(new));
+        self.0.grow(i64::from(new))?;
         Ok(new)
     }
 
     /// Removes a field; whether it was there.
-    pub fn remove(&mut self, rows: &mut (impl RowsMut + ?Sized), field: &[u8]) -> Result<bool, EngineError> {
-        let row = member_row(self.0.object(), field);
-        let found = rows.get(row)?.is_some();
-        if found {
-            rows.delete(row);
-            self.0.grow(-1);
-        }
-        Ok(found)
+    pub fn remove(&mut self, rows: &mut (impl RowsMut + ?Sized), field: &[u8]) -> Result<bool, TypeError> {
+        remove(&mut self.0, rows, field)
     }
 
-    /// Visits all fields with their values, in the order of their hashes.
-    pub fn each(&self, rows: &(impl Rows + ?Sized), visit: &mut dyn FnMut(&[u8], &Value)) -> Result<(), EngineError> {
-        rows.scan(RowRange::group(Space::Member, self.0.object().0), Direction::Forward, &mut |key, value| {
-            visit(key.tail, value);
+    /// Visits all fields with their values.
+    pub fn each(&self, rows: &(impl Rows + ?Sized), visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), TypeError> {
+        self.0.each(rows, &mut |field, value| {
+            visit(field, value);
             ControlFlow::Continue(())
         })
     }
@@ -87,4 +104,28 @@ impl Hash {
     pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
         self.0.save(rows, at, b"")
     }
+}
+
+/// Removes a member of a hash or set; whether it was there.
+pub(crate) fn remove(
+    collection: &mut Collection,
+    rows: &mut (impl RowsMut + ?Sized),
+    member: &[u8],
+) -> Result<bool, TypeError> {
+    match collection.held() {
+        Held::Packed(mut entries) => {
+            let Some(found) = entries.find(member)? else { return Ok(false) };
+            let range = found.from..found.to;
+            collection.replace(range, &[], -1)?;
+        }
+        Held::Rows(object) => {
+            let row = member_row(object, member);
+            if rows.get(row)?.is_none() {
+                return Ok(false);
+            }
+            rows.delete(row);
+            collection.grow(-1)?;
+        }
+    }
+    Ok(true)
 }

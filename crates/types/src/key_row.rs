@@ -7,6 +7,7 @@
 //! 3..11  expiry, ms since 1970, i64 little-endian        (if bit 0)
 //! Inline: the value itself, to the end
 //! Rows:   object id u64 le, size u64 le, then what the type adds (`extra`)
+//! Packed: size u32 le, not zero, then the elements (see [`crate::packed`]); never a string
 //! ```
 //! Size is the number of elements, or of bytes for a string. The store's janitor reads type, encoding, flags and object id too.
 
@@ -57,6 +58,19 @@ pub enum Encoding {
     Inline = 0,
     /// In rows under an object id.
     Rows = 1,
+    /// A collection, whole in the key's row.
+    Packed = 2,
+}
+
+impl Encoding {
+    /// Bytes between the expiry and what [`KeyRow::rest`] gives.
+    pub(crate) const fn head(self) -> usize {
+        match self {
+            Encoding::Inline => 0,
+            Encoding::Rows => 16,
+            Encoding::Packed => 4,
+        }
+    }
 }
 
 const HAS_EXPIRY: u8 = 1;
@@ -79,17 +93,21 @@ impl KeyRow {
         let encoding = match encoding {
             0 => Encoding::Inline,
             1 => Encoding::Rows,
+            2 if kind != Kind::String => Encoding::Packed,
             _ => return Err(corrupt("unknown encoding")),
         };
         if flags & !HAS_EXPIRY != 0 {
             return Err(corrupt("unknown flags"));
         }
         let body = if flags & HAS_EXPIRY != 0 { 11u8 } else { 3 };
-        let least = usize::from(body) + if encoding == Encoding::Rows { 16 } else { 0 };
-        if value.len() < least {
+        if value.len() < usize::from(body) + encoding.head() {
             return Err(corrupt("too short"));
         }
-        Ok(KeyRow { value, kind, encoding, body })
+        let row = KeyRow { value, kind, encoding, body };
+        if encoding == Encoding::Packed && row.size() == 0 {
+            return Err(corrupt("a collection without elements"));
+        }
+        Ok(row)
     }
 
     /// The type.
@@ -110,23 +128,23 @@ impl KeyRow {
         (self.body == 11).then(|| i64::from_le_bytes(self.bytes(3)))
     }
 
-    fn bytes(&self, from: usize) -> [u8; 8] {
-        let mut out = [0; 8];
-        out.copy_from_slice(&self.value[from..from + 8]);
+    fn bytes<const N: usize>(&self, from: usize) -> [u8; N] {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.value[from..from + N]);
         out
     }
 
-    /// The value, if it is held inline; else object id, size and the rest, raw.
+    /// The value, if it is held inline; else all that follows the expiry, raw.
     #[must_use]
     pub fn inline(&self) -> &[u8] {
         &self.value[usize::from(self.body)..]
     }
 
-    /// The object under which the rows lie; 0 if the value is inline.
+    /// The object under which the rows lie; 0 if the value is in the key's row.
     #[must_use]
     pub fn object(&self) -> ObjectId {
         match self.encoding {
-            Encoding::Inline => ObjectId(0),
+            Encoding::Inline | Encoding::Packed => ObjectId(0),
             Encoding::Rows => ObjectId(u64::from_le_bytes(self.bytes(usize::from(self.body)))),
         }
     }
@@ -137,16 +155,20 @@ impl KeyRow {
         match self.encoding {
             Encoding::Inline => self.inline().len() as u64,
             Encoding::Rows => u64::from_le_bytes(self.bytes(usize::from(self.body) + 8)),
+            Encoding::Packed => u64::from(u32::from_le_bytes(self.bytes(usize::from(self.body)))),
         }
     }
 
-    /// What the type adds after the size.
+    /// What follows the header: an inline value, the elements of a packed one, or what the type adds after the size.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.value[usize::from(self.body) + self.encoding.head()..]
+    }
+
+    /// What the type adds after the size of a value in rows.
     #[must_use]
     pub fn extra(&self) -> &[u8] {
-        match self.encoding {
-            Encoding::Inline => &[],
-            Encoding::Rows => &self.value[usize::from(self.body) + 16..],
-        }
+        if self.encoding == Encoding::Rows { self.rest() } else { &[] }
     }
 
     /// The row's header, to write it anew with changes.
@@ -162,7 +184,7 @@ impl KeyRow {
     }
 }
 
-/// What stands in a key's row before `extra`, or before an inline value.
+/// What stands in a key's row before its [`KeyRow::rest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The type.
@@ -173,22 +195,30 @@ pub struct Header {
     pub expiry: Option<UnixMs>,
     /// The object (for `Rows`).
     pub object: ObjectId,
-    /// The size (for `Rows`).
+    /// The size (for `Rows` and `Packed`).
     pub size: u64,
 }
 
 impl Header {
-    /// Appends the row's value to `out`; `rest` is the inline value, or what the type adds.
-    pub fn encode(&self, rest: &[u8], out: &mut Vec<u8>) {
-        out.reserve(27 + rest.len());
-        out.extend_from_slice(&[self.kind as u8, self.encoding as u8, u8::from(self.expiry.is_some()) * HAS_EXPIRY]);
+    /// Bytes that it takes in a row.
+    pub(crate) fn len(&self) -> usize {
+        3 + 8 * usize::from(self.expiry.is_some()) + self.encoding.head()
+    }
+
+    /// Gives the row's parts before its rest to `add`, one after the other.
+    pub(crate) fn encode(&self, mut add: impl FnMut(&[u8])) {
+        add(&[self.kind as u8, self.encoding as u8, u8::from(self.expiry.is_some()) * HAS_EXPIRY]);
         if let Some(expiry) = self.expiry {
-            out.extend_from_slice(&expiry.to_le_bytes());
+            add(&expiry.to_le_bytes());
         }
-        if self.encoding == Encoding::Rows {
-            out.extend_from_slice(&self.object.0.to_le_bytes());
-            out.extend_from_slice(&self.size.to_le_bytes());
+        match self.encoding {
+            Encoding::Inline => {}
+            Encoding::Rows => {
+                add(&self.object.0.to_le_bytes());
+                add(&self.size.to_le_bytes());
+            }
+            // A packed value has far fewer elements than would fill this.
+            Encoding::Packed => add(&(self.size as u32).to_le_bytes()),
         }
-        out.extend_from_slice(rest);
     }
 }

@@ -79,7 +79,7 @@ pub fn is_due(row: &KeyRow, now: UnixMs) -> bool {
     row.expiry().is_some_and(|expiry| expiry <= now)
 }
 
-/// Writes the key's row: `header`, then `rest` (see [`Header::encode`]). `old` is the row that stands there now, due or not, as
+/// Writes the key's row: `header`, then `rest` (see [`KeyRow::rest`]). `old` is the row that stands there now, due or not, as
 /// [`lookup_raw`] gave it in this transaction. The old value's object is discarded unless the new header names it too.
 pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>, header: &Header, rest: &[u8]) {
     let old_expiry = old.and_then(KeyRow::expiry);
@@ -105,14 +105,21 @@ pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>
     // A row is written once for every command that changes a value, so none of this allocates as a rule: small rows are built on the
     // stack, others in a buffer that the thread keeps.
     let mut small = [0u8; 128];
-    let len =
-        3 + 8 * usize::from(header.expiry.is_some()) + 16 * usize::from(header.encoding == Encoding::Rows) + rest.len();
-    if len <= small.len() {
-        encode_small(header, rest, &mut small);
-        rows.put(at.row(), &small[..len]);
+    let len = header.len() + rest.len();
+    if let Some(out) = small.get_mut(..len) {
+        let mut end = 0;
+        let mut add = |bytes: &[u8]| {
+            out[end..end + bytes.len()].copy_from_slice(bytes);
+            end += bytes.len();
+        };
+        header.encode(&mut add);
+        add(rest);
+        rows.put(at.row(), out);
     } else {
         let mut out = BUFFER.take();
-        header.encode(rest, &mut out);
+        out.reserve(len);
+        header.encode(|bytes| out.extend_from_slice(bytes));
+        out.extend_from_slice(rest);
         rows.put(at.row(), &out);
         out.clear();
         if out.capacity() <= BUFFER_MAX {
@@ -127,25 +134,6 @@ const BUFFER_MAX: usize = 64 << 10;
 thread_local! {
     /// Where rows too long for the stack are built; empty between two calls.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-fn encode_small(header: &Header, rest: &[u8], small: &mut [u8; 128]) {
-    let mut len = 3;
-    small[0] = header.kind as u8;
-    small[1] = header.encoding as u8;
-    small[2] = u8::from(header.expiry.is_some());
-    let mut add = |bytes: &[u8]| {
-        small[len..len + bytes.len()].copy_from_slice(bytes);
-        len += bytes.len();
-    };
-    if let Some(expiry) = header.expiry {
-        add(&expiry.to_le_bytes());
-    }
-    if header.encoding == Encoding::Rows {
-        add(&header.object.0.to_le_bytes());
-        add(&header.size.to_le_bytes());
-    }
-    add(rest);
 }
 
 /// Deletes the key, of which `old` is the row as it stands. O(1) whatever its size: the value's rows are discarded.
@@ -173,11 +161,7 @@ pub fn delete_if_due(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> Result<
 
 /// Gives the key, whose row is `old`, this expiry, or none.
 pub fn set_expiry(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: &KeyRow, expiry: Option<UnixMs>) {
-    let header = Header { expiry, ..old.header() };
-    match old.encoding() {
-        Encoding::Inline => put(rows, at, Some(old), &header, old.inline()),
-        Encoding::Rows => put(rows, at, Some(old), &header, old.extra()),
-    }
+    put(rows, at, Some(old), &Header { expiry, ..old.header() }, old.rest());
 }
 
 /// Calls `then` with the name of the entry of `at` in the expiry index for `time`.

@@ -9,10 +9,14 @@ pub mod collection;
 pub mod hash;
 pub mod key_row;
 pub mod keyspace;
+pub mod limits;
 pub mod list;
 pub mod model;
+mod packed;
 pub mod set;
 pub mod string;
+#[cfg(test)]
+mod tests;
 pub mod value;
 pub mod zset;
 
@@ -21,6 +25,7 @@ use ardb_base::id::{KeyspaceId, UnixMs};
 use ardb_engine::{EngineError, RowKey, Rows, Space};
 
 pub use key_row::{Encoding, Header, KeyRow, Kind};
+pub use limits::Limits;
 
 /// Why an operation on a value failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,12 +54,20 @@ pub struct At<'k> {
     pub hash: u64,
     /// Keys with an expiry at or before this time are not there. `UnixMs::MIN`: nothing has expired.
     pub now: UnixMs,
+    /// Up to what size what is written there is held whole in the key's row.
+    pub limits: Limits,
 }
 
 impl<'k> At<'k> {
-    /// The place of `key` in `db`.
+    /// The place of `key` in `db`, with the limits of Redis's defaults.
     pub fn new(rows: &(impl Rows + ?Sized), db: u32, key: &'k [u8], now: UnixMs) -> At<'k> {
-        At { db, keyspace: rows.keyspace(db), key, hash: key_hash(key), now }
+        At { db, keyspace: rows.keyspace(db), key, hash: key_hash(key), now, limits: Limits::default() }
+    }
+
+    /// The same place with other limits.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> At<'k> {
+        At { limits, ..self }
     }
 
     /// The name of the key's row.

@@ -4,10 +4,8 @@
 //! bounded number of items each, then PEXPIREAT.
 
 use ardb_base::number::{f64_text, i64_text};
-use ardb_engine::Space;
-use ardb_types::collection::Walk;
 use ardb_types::string::StringValue;
-use ardb_types::zset::score_of_row;
+use ardb_types::value::{Item, ItemWalk};
 use ardb_types::{KeyRow, Kind, keyspace};
 
 use super::args;
@@ -30,10 +28,10 @@ pub(super) fn log_value(ctx: &mut Ctx<'_>, db: u32, key: &[u8], row: &KeyRow) ->
     }
     match row.kind() {
         Kind::String => log_string(ctx, db, key, row)?,
-        Kind::List => log_items(ctx, db, key, row, b"RPUSH", Space::Element)?,
-        Kind::Set => log_items(ctx, db, key, row, b"SADD", Space::Member)?,
-        Kind::Hash => log_items(ctx, db, key, row, b"HMSET", Space::Member)?,
-        Kind::SortedSet => log_items(ctx, db, key, row, b"ZADD", Space::Member)?,
+        Kind::List => log_items(ctx, db, key, row, b"RPUSH")?,
+        Kind::Set => log_items(ctx, db, key, row, b"SADD")?,
+        Kind::Hash => log_items(ctx, db, key, row, b"HMSET")?,
+        Kind::SortedSet => log_items(ctx, db, key, row, b"ZADD")?,
     }
     if let Some(time) = row.expiry() {
         ctx.effect_db(db, &[b"PEXPIREAT", key, &i64_text(time)]);
@@ -55,37 +53,16 @@ fn log_string(ctx: &mut Ctx<'_>, db: u32, key: &[u8], row: &KeyRow) -> Result<()
     }
 }
 
-fn log_items(
-    ctx: &mut Ctx<'_>,
-    db: u32,
-    key: &[u8],
-    row: &KeyRow,
-    command: &[u8],
-    space: Space,
-) -> Result<(), CmdError> {
-    let mut walk = Walk::group(space, row.object().0);
+fn log_items(ctx: &mut Ctx<'_>, db: u32, key: &[u8], row: &KeyRow, command: &[u8]) -> Result<(), CmdError> {
+    let mut walk = ItemWalk::new(row);
     let mut words: Vec<Vec<u8>> = Vec::new();
     let mut more = true;
     while more {
-        let mut broken = None;
-        more = walk.step(&ctx.rows, ITEMS, &mut |name, value| match row.kind() {
-            Kind::List => words.push(value.to_vec()),
-            Kind::Set => words.push(name.tail.to_vec()),
-            Kind::SortedSet => {
-                match score_of_row(value) {
-                    Ok(score) => words.push(f64_text(score).to_vec()),
-                    Err(error) => broken = Some(error),
-                }
-                words.push(name.tail.to_vec());
-            }
-            Kind::Hash | Kind::String => {
-                words.push(name.tail.to_vec());
-                words.push(value.to_vec());
-            }
+        more = walk.step(&ctx.rows, ITEMS, &mut |item| match item {
+            Item::Element(element) | Item::Piece(element) => words.push(element.to_vec()),
+            Item::Field(field, value) => words.extend([field.to_vec(), value.to_vec()]),
+            Item::Scored(member, score) => words.extend([f64_text(score).to_vec(), member.to_vec()]),
         })?;
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
         if !words.is_empty() {
             let mut effect: Vec<&[u8]> = vec![command, key];
             effect.extend(words.iter().map(Vec::as_slice));

@@ -8,7 +8,7 @@ use ardb_base::number::i64_text;
 use ardb_engine::RowsMut;
 use ardb_rdb::{DumpError, KeyMeta, Sink};
 use ardb_types::value::{Item, ValueBuilder};
-use ardb_types::{KeyRow, keyspace};
+use ardb_types::{KeyRow, Limits, keyspace};
 
 use super::{args, expire};
 use crate::access::Access;
@@ -46,6 +46,7 @@ fn dump(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 struct Restored<'r, R: RowsMut> {
     rows: &'r mut R,
     old: Option<KeyRow>,
+    limits: Limits,
     value: Option<ValueBuilder>,
 }
 
@@ -76,7 +77,7 @@ impl<R: RowsMut> Sink for Restored<'_, R> {
         kind: ardb_rdb::Kind,
         _size_hint: Option<u64>,
     ) -> Result<(), CmdError> {
-        self.value = Some(ValueBuilder::new(self.rows, value_kind(kind), self.old.take()));
+        self.value = Some(ValueBuilder::new(value_kind(kind), self.old.take(), self.limits));
         Ok(())
     }
 
@@ -160,7 +161,7 @@ fn restore(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         ttl => Some(ctx.now.checked_add(ttl).ok_or(CmdError::text("ERR Invalid TTL value, must be >= 0"))?),
     };
     let live = found.live().cloned();
-    let mut restored = Restored { rows: &mut ctx.rows, old: found.raw, value: None };
+    let mut restored = Restored { rows: &mut ctx.rows, old: found.raw, limits: at.limits, value: None };
     let read = ardb_rdb::load_dump(args[3], &mut restored);
     let value = restored.value.take();
     read.map_err(|error| match error {

@@ -2,7 +2,7 @@
 
 use ardb_base::extended::Extended;
 use ardb_base::number;
-use ardb_types::collection::{random_member, random_members, scan_members};
+use ardb_resp::Reply;
 use ardb_types::hash::Hash;
 
 use super::args::{int, is};
@@ -26,7 +26,7 @@ fn set_pairs(ctx: &mut Ctx<'_>, args: &[&[u8]], name: &str) -> Result<i64, CmdEr
         return Err(crate::dispatch::wrong_arity(name));
     }
     let at = ctx.at(args[1]);
-    let mut hash = Hash::open_or_create(&mut ctx.rows, &at)?;
+    let mut hash = Hash::open_or_create(&ctx.rows, &at)?;
     let mut new = 0;
     for pair in args[2..].chunks_exact(2) {
         new += i64::from(hash.insert(&mut ctx.rows, pair[0], pair[1])?);
@@ -122,7 +122,7 @@ fn hsetex(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 /// HSETNX key field value
 fn hsetnx(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let at = ctx.at(args[1]);
-    let mut hash = Hash::open_or_create(&mut ctx.rows, &at)?;
+    let mut hash = Hash::open_or_create(&ctx.rows, &at)?;
     if hash.get(&ctx.rows, args[2])?.is_some() {
         ctx.out.int(0);
         return Ok(Outcome::Done);
@@ -135,7 +135,8 @@ fn hsetnx(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// HGET key field
 fn hget(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let value = match open(ctx, args[1])? {
+    let hash = open(ctx, args[1])?;
+    let value = match &hash {
         Some(hash) => hash.get(&ctx.rows, args[2])?,
         None => None,
     };
@@ -183,7 +184,8 @@ fn hlen(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// HSTRLEN key field
 fn hstrlen(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let value = match open(ctx, args[1])? {
+    let hash = open(ctx, args[1])?;
+    let value = match &hash {
         Some(hash) => hash.get(&ctx.rows, args[2])?,
         None => None,
     };
@@ -241,7 +243,7 @@ fn hvals(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn hincrby(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let by = int(args[3])?;
     let at = ctx.at(args[1]);
-    let mut hash = Hash::open_or_create(&mut ctx.rows, &at)?;
+    let mut hash = Hash::open_or_create(&ctx.rows, &at)?;
     let old = match hash.get(&ctx.rows, args[2])? {
         Some(value) => number::parse_i64(&value).ok_or(CmdError::text(HASH_NOT_INTEGER))?,
         None => 0,
@@ -260,7 +262,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         return Err(CmdError::text("ERR value is NaN or Infinity"));
     }
     let at = ctx.at(args[1]);
-    let mut hash = Hash::open_or_create(&mut ctx.rows, &at)?;
+    let mut hash = Hash::open_or_create(&ctx.rows, &at)?;
     let old = match hash.get(&ctx.rows, args[2])? {
         Some(value) => Extended::parse(&value).ok_or(CmdError::text(HASH_NOT_FLOAT))?,
         None => Extended::from_i64(0),
@@ -282,9 +284,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let Some(count) = args.get(2) else {
         let found = match open(ctx, args[1])? {
-            Some(hash) => {
-                random_member(&ctx.rows, hash.collection().object(), hash.len(), &mut ctx.shared.random.lock())?
-            }
+            Some(hash) => hash.collection().random(&ctx.rows, &mut ctx.shared.random.lock())?,
             None => None,
         };
         ctx.out.bulk_or_null(found.as_ref().map(|(field, _)| &field[..]));
@@ -314,15 +314,15 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         }
     };
     if let Some(hash) = hash {
-        let object = hash.collection().object();
+        let hash = hash.collection();
         if count >= 0 {
-            let chosen = random_members(&ctx.rows, object, hash.len(), count as u64, &mut ctx.shared.random.lock())?;
+            let chosen = hash.random_distinct(&ctx.rows, count as u64, &mut ctx.shared.random.lock())?;
             for (field, value) in chosen {
                 reply(ctx, &field, &value);
             }
         } else {
             for _ in 0..count.unsigned_abs() {
-                let drawn = random_member(&ctx.rows, object, hash.len(), &mut ctx.shared.random.lock())?;
+                let drawn = hash.random(&ctx.rows, &mut ctx.shared.random.lock())?;
                 if let Some((field, value)) = drawn {
                     reply(ctx, &field, &value);
                 }
@@ -337,22 +337,20 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn hscan(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let cursor = scan::parse_cursor(args[2])?;
     let hash = open(ctx, args[1])?;
-    let mut found = Vec::new();
-    let mut next = 0;
+    let mut found = Reply::new(ctx.out.protocol());
+    let (mut count, mut next) = (0, 0);
     if let Some(hash) = hash {
         let options = scan::parse_scan_options(cursor, &args[3..], false)?;
-        let object = hash.collection().object();
-        next = scan_members(&ctx.rows, object, options.cursor, options.count, &mut |field, value| {
+        next = hash.collection().scan(&ctx.rows, options.cursor, options.count, &mut |field, value| {
             if options.matches(field) {
-                found.push((field.to_vec(), value.clone()));
+                found.bulk(field);
+                found.bulk(value);
+                count += 2;
             }
         })?;
     }
-    scan::reply_scan(ctx.out, next, 2 * found.len());
-    for (field, value) in &found {
-        ctx.out.bulk(field);
-        ctx.out.bulk(value);
-    }
+    scan::reply_scan(ctx.out, next, count);
+    ctx.out.raw(found.bytes());
     Ok(Outcome::Done)
 }
 

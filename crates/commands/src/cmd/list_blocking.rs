@@ -38,7 +38,7 @@ fn move_one(ctx: &mut Ctx<'_>, from_key: &[u8], to_key: &[u8], from: End, to: En
     let Some(mut source) = open(ctx, from_key)? else { return Ok(false) };
     if from_key == to_key {
         let Some(value) = source.pop(&mut ctx.rows, from)? else { return Ok(false) };
-        source.push(&mut ctx.rows, to, &value);
+        source.push(&mut ctx.rows, to, &value)?;
         save(ctx, source, from_key, pop_event(from), 1);
         ctx.notify(crate::shared::Events::LIST, push_event(to), to_key);
         log_move(ctx, from_key, to_key, from, to, &value, false);
@@ -46,9 +46,9 @@ fn move_one(ctx: &mut Ctx<'_>, from_key: &[u8], to_key: &[u8], from: End, to: En
         return Ok(true);
     }
     let at = ctx.at(to_key);
-    let mut destination = List::open_or_create(&mut ctx.rows, &at)?;
+    let mut destination = List::open_or_create(&ctx.rows, &at)?;
     let Some(value) = source.pop(&mut ctx.rows, from)? else { return Ok(false) };
-    destination.push(&mut ctx.rows, to, &value);
+    destination.push(&mut ctx.rows, to, &value)?;
     let emptied = source.is_empty();
     save(ctx, destination, to_key, push_event(to), 1);
     save(ctx, source, from_key, pop_event(from), 1);

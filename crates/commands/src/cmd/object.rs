@@ -55,8 +55,8 @@ fn encoding_of(ctx: &Ctx<'_>, row: &KeyRow) -> Result<&'static str, CmdError> {
         Kind::SortedSet => {
             // As in Redis a set that was big once stays so.
             let set = ZSet::of_row(row.clone())?;
-            let small = u64::from(set.peak()) <= get(&settings.zset_max_entries)
-                && u64::from(set.longest_member()) <= get(&settings.zset_max_value);
+            let small =
+                set.peak() <= get(&settings.zset_max_entries) && set.longest_member()? <= get(&settings.zset_max_value);
             if small { "listpack" } else { "skiplist" }
         }
     })

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use ardb_base::number;
-use ardb_engine::Rows;
-use ardb_types::collection::{Walk, member_row, random_member, random_members, scan_members};
+use ardb_resp::Reply;
+use ardb_types::TypeError;
 use ardb_types::keyspace;
 use ardb_types::set::Set;
+use ardb_types::value::{Item, ItemWalk};
 
 use super::args::{int, is};
 use super::scan;
@@ -40,7 +41,7 @@ fn save(ctx: &mut Ctx<'_>, set: Set, key: &[u8], event: &str, changes: u64) {
 /// SADD key member [member ...]
 fn sadd(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let at = ctx.at(args[1]);
-    let mut set = Set::open_or_create(&mut ctx.rows, &at)?;
+    let mut set = Set::open_or_create(&ctx.rows, &at)?;
     let mut new = 0;
     for member in &args[2..] {
         new += u64::from(set.insert(&mut ctx.rows, member)?);
@@ -134,7 +135,7 @@ fn smove(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         Some(to) => to,
         None => {
             let at = ctx.at(args[2]);
-            Set::open_or_create(&mut ctx.rows, &at)?
+            Set::open_or_create(&ctx.rows, &at)?
         }
     };
     if to.insert(&mut ctx.rows, args[3])? {
@@ -166,16 +167,15 @@ fn spop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         }
         return Ok(Outcome::Done);
     };
-    let object = set.collection().object();
     let popped: Vec<Vec<u8>> = match count {
         None => {
-            let member = ctx.shared.pops.take(&ctx.rows, object, set.len(), &mut ctx.shared.random.lock())?;
+            let member = ctx.shared.pops.take(&ctx.rows, set.collection(), &mut ctx.shared.random.lock())?;
             member.into_iter().collect()
         }
-        Some(count) => random_members(&ctx.rows, object, set.len(), count, &mut ctx.shared.random.lock())?
-            .into_iter()
-            .map(|(member, _)| member)
-            .collect(),
+        Some(count) => {
+            let chosen = set.collection().random_distinct(&ctx.rows, count, &mut ctx.shared.random.lock())?;
+            chosen.into_iter().map(|(member, _)| member).collect()
+        }
     };
     for member in &popped {
         set.remove(&mut ctx.rows, member)?;
@@ -209,7 +209,7 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     }
     let Some(count) = args.get(2) else {
         let found = match open(ctx, args[1])? {
-            Some(set) => random_member(&ctx.rows, set.collection().object(), set.len(), &mut ctx.shared.random.lock())?,
+            Some(set) => set.collection().random(&ctx.rows, &mut ctx.shared.random.lock())?,
             None => None,
         };
         ctx.out.bulk_or_null(found.as_ref().map(|(member, _)| &member[..]));
@@ -223,16 +223,16 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         ctx.out.array(0);
         return Ok(Outcome::Done);
     };
-    let object = set.collection().object();
+    let set = set.collection();
     if count >= 0 {
-        let chosen = random_members(&ctx.rows, object, set.len(), count as u64, &mut ctx.shared.random.lock())?;
+        let chosen = set.random_distinct(&ctx.rows, count as u64, &mut ctx.shared.random.lock())?;
         ctx.out.array(chosen.len());
         chosen.iter().for_each(|(member, _)| ctx.out.bulk(member));
         return Ok(Outcome::Done);
     }
     ctx.out.array(count.unsigned_abs() as usize);
     for _ in 0..count.unsigned_abs() {
-        let drawn = random_member(&ctx.rows, object, set.len(), &mut ctx.shared.random.lock())?;
+        let drawn = set.random(&ctx.rows, &mut ctx.shared.random.lock())?;
         ctx.out.bulk_or_null(drawn.as_ref().map(|(member, _)| &member[..]));
     }
     Ok(Outcome::Done)
@@ -241,19 +241,19 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 /// SSCAN key cursor [MATCH pattern] [COUNT count]
 fn sscan(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let cursor = scan::parse_cursor(args[2])?;
-    let mut found = Vec::new();
-    let mut next = 0;
+    let mut found = Reply::new(ctx.out.protocol());
+    let (mut count, mut next) = (0, 0);
     if let Some(set) = open(ctx, args[1])? {
         let options = scan::parse_scan_options(cursor, &args[3..], false)?;
-        let object = set.collection().object();
-        next = scan_members(&ctx.rows, object, options.cursor, options.count, &mut |member, _| {
+        next = set.collection().scan(&ctx.rows, options.cursor, options.count, &mut |member, _| {
             if options.matches(member) {
-                found.push(member.to_vec());
+                found.bulk(member);
+                count += 1;
             }
         })?;
     }
-    scan::reply_scan(ctx.out, next, found.len());
-    found.iter().for_each(|member| ctx.out.bulk(member));
+    scan::reply_scan(ctx.out, next, count);
+    ctx.out.raw(found.bytes());
     Ok(Outcome::Done)
 }
 
@@ -293,9 +293,7 @@ fn compute(
     visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<(), CmdError> {
     let rows = &ctx.rows;
-    let holds =
-        |set: &Set, member: &[u8]| rows.get(member_row(set.collection().object(), member)).map(|row| row.is_some());
-    let mut failed = None;
+    let mut failed: Option<TypeError> = None;
     match operation {
         Operation::Union => {
             let mut seen = HashSet::new();
@@ -324,7 +322,7 @@ fn compute(
             let Some((smallest, others)) = present.split_first() else { return Ok(()) };
             smallest.each(rows, &mut |member| {
                 for other in others {
-                    match holds(other, member) {
+                    match other.contains(rows, member) {
                         Ok(true) => {}
                         Ok(false) => return ControlFlow::Continue(()),
                         Err(error) => {
@@ -339,14 +337,16 @@ fn compute(
         Operation::Diff => {
             let Some(Some(first)) = sets.first() else { return Ok(()) };
             let mut others: Vec<&Set> = sets[1..].iter().flatten().collect();
-            if others.iter().any(|other| other.collection().object() == first.collection().object()) {
+            // A set less itself: nothing is left, and nothing need be read. A packed one is read quickly.
+            let object = first.collection().object();
+            if object.is_some() && others.iter().any(|other| other.collection().object() == object) {
                 return Ok(());
             }
             // The greatest is the most likely to hold a member, which ends the search.
             others.sort_by_key(|set| std::cmp::Reverse(set.len()));
             first.each(rows, &mut |member| {
                 for other in &others {
-                    match holds(other, member) {
+                    match other.contains(rows, member) {
                         Ok(false) => {}
                         Ok(true) => return ControlFlow::Continue(()),
                         Err(error) => {
@@ -383,7 +383,7 @@ fn store_operation(ctx: &mut Ctx<'_>, operation: Operation, args: &[&[u8]], even
     let at = ctx.at(args[1]);
     let old = keyspace::lookup_raw(&ctx.rows, &at)?;
     let existed = old.as_ref().is_some_and(|row| !keyspace::is_due(row, at.now));
-    let mut result = Set::create(&mut ctx.rows, old);
+    let mut result = Set::create(old, at.limits);
     if let (Operation::Union, true) = (operation, sets.len() > 1) {
         // Each set is copied in pieces, so that memory does not grow with the result.
         for set in sets.iter().flatten() {
@@ -416,11 +416,16 @@ fn store_operation(ctx: &mut Ctx<'_>, operation: Operation, args: &[&[u8]], even
 }
 
 fn copy_into(ctx: &mut Ctx<'_>, from: &Set, to: &mut Set) -> Result<(), CmdError> {
-    let mut walk = Walk::group(ardb_engine::Space::Member, from.collection().object().0);
+    let Some(row) = from.collection().row() else { return Ok(()) };
+    let mut walk = ItemWalk::new(row);
     let mut piece = Vec::new();
     loop {
         piece.clear();
-        let more = walk.step(&ctx.rows, 1024, &mut |key, _| piece.push(key.tail.to_vec()))?;
+        let more = walk.step(&ctx.rows, 1024, &mut |item| {
+            if let Item::Element(member) = item {
+                piece.push(member.to_vec());
+            }
+        })?;
         for member in &piece {
             to.insert(&mut ctx.rows, member)?;
         }

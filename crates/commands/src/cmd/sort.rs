@@ -280,15 +280,15 @@ fn store(ctx: &mut Ctx<'_>, target: &[u8], elements: &[Vec<u8>], get: &[Pattern<
         }
         return Ok(Outcome::Done);
     }
-    let mut list = List::create(&mut ctx.rows, found.raw);
+    let mut list = List::create(found.raw, at.limits);
     for element in elements {
         if get.is_empty() {
-            list.push(&mut ctx.rows, End::Right, element);
+            list.push(&mut ctx.rows, End::Right, element)?;
         }
         for pattern in get {
             // A list cannot hold null.
             let value = pattern.look_up(ctx, element)?.unwrap_or_default();
-            list.push(&mut ctx.rows, End::Right, &value);
+            list.push(&mut ctx.rows, End::Right, &value)?;
         }
     }
     list.save(&mut ctx.rows, &at);

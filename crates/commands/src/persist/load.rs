@@ -6,7 +6,7 @@
 use ardb_engine::{EngineError, RowsMut};
 use ardb_rdb::{KeyMeta, Kind, Sink};
 use ardb_types::value::{Item, ValueBuilder};
-use ardb_types::{At, KeyRow, TypeError, keyspace};
+use ardb_types::{At, KeyRow, Limits, TypeError, keyspace};
 
 use super::value_kind;
 
@@ -72,6 +72,7 @@ pub struct Loader<T: Target> {
     db: u32,
     key: Vec<u8>,
     expiry: Option<i64>,
+    limits: Limits,
     value: Option<ValueBuilder>,
     bytes: usize,
     /// Keys loaded.
@@ -83,11 +84,12 @@ pub struct Loader<T: Target> {
 }
 
 impl<T: Target> Loader<T> {
-    /// A loader into a data set with this many databases.
-    pub fn new(target: T, databases: u32, existing: Existing) -> Loader<T> {
+    /// A loader into a data set with this many databases, where collections within `limits` are held in their key's row.
+    pub fn new(target: T, databases: u32, limits: Limits, existing: Existing) -> Loader<T> {
         Loader {
             target,
             databases,
+            limits,
             existing,
             db: 0,
             key: Vec::new(),
@@ -140,7 +142,7 @@ impl<T: Target> Sink for Loader<T> {
         if old.is_some() && self.existing == Existing::Refuse {
             return Err(LoadError::Duplicate(String::from_utf8_lossy(key).into_owned()));
         }
-        self.value = Some(ValueBuilder::new(self.target.rows(), value_kind(kind), old));
+        self.value = Some(ValueBuilder::new(value_kind(kind), old, self.limits));
         Ok(())
     }
 

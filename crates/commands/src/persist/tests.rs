@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use ardb_base::random::Random;
 use ardb_engine::{Rows, Space};
 use ardb_rdb::{Options, Reader, Writer, WriterOptions};
+use ardb_types::Limits;
 use ardb_types::model::Model;
 
 use super::load::{Existing, Loader, Within};
@@ -38,7 +39,7 @@ fn what_was_saved_is_loaded() {
     }
     let first = rdb_of(server.model());
     let mut copy = Model::new(16);
-    let mut loader = Loader::new(Within(&mut copy), 16, Existing::Refuse);
+    let mut loader = Loader::new(Within(&mut copy), 16, Limits::default(), Existing::Refuse);
     Reader::new(&first[..], Options::default()).read(&mut loader).expect("our own RDB");
     assert_eq!(loader.keys, server.model().key_count(0));
     assert_eq!(loader.expiries, server.model().expiry_count(0));
@@ -46,4 +47,32 @@ fn what_was_saved_is_loaded() {
     assert_eq!(copy.live_rows(Space::Expiry), server.model().live_rows(Space::Expiry));
     // Keys and members lie in the order of their hashes, so the same data give the same bytes.
     assert!(rdb_of(&copy) == first, "seed {seed}: the second RDB differs");
+}
+
+fn loaded(rdb: &[u8], limits: Limits) -> Model {
+    let mut copy = Model::new(16);
+    let mut loader = Loader::new(Within(&mut copy), 16, limits, Existing::Refuse);
+    Reader::new(rdb, Options::default()).read(&mut loader).expect("our own RDB");
+    copy
+}
+
+#[test]
+fn what_was_packed_is_loaded_into_rows_and_back() {
+    let mut server = Harness::new();
+    for n in 0..50 {
+        for m in 0..n {
+            server.run(&format!("RPUSH l{n} {m} {n}"));
+            server.run(&format!("SADD s{n} m{m}"));
+            server.run(&format!("HSET h{n} f{m} {n}"));
+            server.run(&format!("ZADD z{n} {} m{m}", m % 7));
+        }
+    }
+    assert_eq!(server.model().live_rows(Space::Member) + server.model().live_rows(Space::Element), 0);
+    let rows = loaded(&rdb_of(server.model()), Limits::NEVER);
+    assert_eq!(rows.live_rows(Space::Element), (0..50).map(|n| 2 * n).sum::<usize>());
+    let first = rdb_of(&rows);
+    let packed = loaded(&first, Limits::default());
+    assert_eq!(packed.live_rows(Space::Member) + packed.live_rows(Space::Element), 0);
+    // In rows everything lies in the order of hashes, so the same data give the same bytes.
+    assert!(rdb_of(&loaded(&rdb_of(&packed), Limits::NEVER)) == first);
 }

@@ -84,9 +84,9 @@ fn a_plain_psync_gets_an_rdb_and_formats_that_nobody_knows_are_refused() {
     let server = Setup::ardb().start().unwrap();
     let mut client = server.client().unwrap();
     client.must("SET a 1").unwrap();
-    let refused = client.ask("PSYNC2 ? -1 2").unwrap().text();
-    assert!(refused.starts_with("ERR rows of format 2"), "{refused}");
-    for words in ["PSYNC2 ?", "PSYNC2 ? x", "PSYNC2 ? -1 1 short 0", "PSYNC2 ? -1 1 0 0 0"] {
+    let refused = client.ask("PSYNC2 ? -1 1").unwrap().text();
+    assert!(refused.starts_with("ERR rows of format 1"), "{refused}");
+    for words in ["PSYNC2 ?", "PSYNC2 ? x", "PSYNC2 ? -1 2 short 0", "PSYNC2 ? -1 2 0 0 0"] {
         assert!(client.ask(words).unwrap().is_error(), "{words}");
     }
     client.must("REPLCONF listening-port 9 capa eof capa psync2").unwrap();
@@ -99,7 +99,7 @@ fn a_plain_psync_gets_an_rdb_and_formats_that_nobody_knows_are_refused() {
     let mut other = client_of(&server);
     // A transfer that nobody holds begins anew.
     let sync = "0123456789012345678901234567890123456789";
-    let reply = other.call(&["PSYNC2", "?", "-1", "1", sync, "5"]).unwrap().text();
+    let reply = other.call(&["PSYNC2", "?", "-1", "2", sync, "5"]).unwrap().text();
     let words: Vec<&str> = reply.split(' ').collect();
     assert_eq!((words[0], words[1], words[4]), ("ROWSYNC", id.as_str(), "0"), "{reply}");
 }

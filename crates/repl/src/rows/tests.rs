@@ -269,8 +269,8 @@ fn lengths_are_claims() {
         assert!(bad.is_err(), "{what}");
     }
     let mut format = opening(1).encode();
-    format[8] = 2;
-    assert_eq!(Opening::decode(&format), Err(RowsError::Format(2)));
+    format[8] = 1;
+    assert_eq!(Opening::decode(&format), Err(RowsError::Format(1)));
     for length in 0..format.len() - b"catalog".len() {
         assert!(Opening::decode(&format[..length]).is_err());
     }

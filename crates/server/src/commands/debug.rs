@@ -141,7 +141,8 @@ fn load(server: &Server, flush: bool) -> Result<(), String> {
         (0..databases).for_each(|db| txn.flush(db));
     }
     {
-        let mut sink = Loader::new(Within(&mut txn), databases, Existing::Replace);
+        let limits = server.shared.settings.limits();
+        let mut sink = Loader::new(Within(&mut txn), databases, limits, Existing::Replace);
         Reader::new(BufReader::new(file), Options::default()).read(&mut sink).map_err(|error| error.to_string())?;
     }
     // No effect is logged: what the log says is what was saved and loaded.

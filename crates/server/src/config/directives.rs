@@ -262,27 +262,44 @@ const REPLICATION: &[Directive] = &[
 ];
 
 const ENCODINGS: &[Directive] = &[
-    Directive::new("hash-max-listpack-entries", Kind::Int(0, LONG), "512", "Fields up to which a hash is a listpack.")
-        .alias("hash-max-ziplist-entries"),
+    Directive::new(
+        "hash-max-listpack-entries",
+        Kind::Int(0, LONG),
+        "512",
+        "Fields up to which a hash is one row, a listpack.",
+    )
+    .alias("hash-max-ziplist-entries"),
     Directive::new("hash-max-listpack-value", Kind::Memory(0, BYTES), "64", "Bytes of its longest field or value.")
         .alias("hash-max-ziplist-value"),
     Directive::new(
         "set-max-intset-entries",
         Kind::Int(0, LONG),
         "512",
-        "Members up to which a set of integers is an intset.",
+        "Members up to which a set of integers is one row, an intset.",
     ),
+    Directive::new(
+        "set-max-listpack-entries",
+        Kind::Int(0, LONG),
+        "128",
+        "Members up to which another set is one row.",
+    ),
+    Directive::new("set-max-listpack-value", Kind::Memory(0, BYTES), "64", "Bytes of its longest member."),
     Directive::new(
         "zset-max-listpack-entries",
         Kind::Int(0, LONG),
         "128",
-        "Members up to which a sorted set is a listpack.",
+        "Members up to which a sorted set is one row, a listpack.",
     )
     .alias("zset-max-ziplist-entries"),
     Directive::new("zset-max-listpack-value", Kind::Memory(0, BYTES), "64", "Bytes of its longest member.")
         .alias("zset-max-ziplist-value"),
-    Directive::new("list-max-listpack-size", Kind::Int(i32::MIN as i64, INT), "-2", "Size of a list's nodes in Redis.")
-        .alias("list-max-ziplist-size"),
+    Directive::new(
+        "list-max-listpack-size",
+        Kind::Int(i32::MIN as i64, INT),
+        "-2",
+        "Elements (or KiB: -1 is 4, -2 is 8) up to which a list is one row.",
+    )
+    .alias("list-max-ziplist-size"),
 ];
 
 const SERVER: &[Directive] = &[

@@ -8,6 +8,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use ardb_base::id::{Offset, ReplId};
+use ardb_commands::shared::Settings;
 use ardb_node::intake::{self, IntakeError, Loaded};
 use ardb_repl::replica::Event;
 use ardb_store::GenerationLoader;
@@ -74,11 +75,11 @@ pub fn receive(
 /// Brings the RDB into the generation, to its end.
 fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> Result<Loaded, LinkEnd> {
     let (inlet, outlet) = pipe::pipe();
-    let databases = server.shared.settings.databases;
+    let settings = &server.shared.settings;
     let (fed, read) = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("ardb-rdb".into());
         let reader = thread
-            .spawn_scoped(scope, || read(generation, databases, outlet))
+            .spawn_scoped(scope, || read(generation, settings, outlet))
             .map_err(|error| WireError::Io { doing: "starting a thread for the RDB", error })?;
         let fed = feed(server, wire, &inlet);
         // What breaks meanwhile shows itself again; the rows must be finished before the generation may go.
@@ -106,8 +107,8 @@ fn load(server: &Server, wire: &mut Wire<'_>, generation: &GenerationLoader) -> 
 }
 
 /// The reader's side.
-fn read(generation: &GenerationLoader, databases: u32, outlet: Outlet) -> Result<Loaded, IntakeError> {
-    let (loaded, mut outlet) = intake::load(generation, databases, outlet);
+fn read(generation: &GenerationLoader, settings: &Settings, outlet: Outlet) -> Result<Loaded, IntakeError> {
+    let (loaded, mut outlet) = intake::load(generation, settings, outlet);
     let loaded = loaded?;
     // The announced length, or the mark, must stand right behind the checksum. If the link breaks before that, it says so itself.
     match outlet.fill_buf() {

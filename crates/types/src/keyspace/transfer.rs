@@ -11,18 +11,11 @@ use crate::{At, Encoding, Header, KeyRow, TypeError};
 /// Rows copied at a time, so that memory stays bounded whatever the size of the value.
 const PAGE: usize = 128;
 
-fn rest(row: &KeyRow) -> &[u8] {
-    match row.encoding() {
-        Encoding::Inline => row.inline(),
-        Encoding::Rows => row.extra(),
-    }
-}
-
 /// Moves the value at `from`, whose row is `row`, with its expiry to `to`, in O(1). `target` is the row that stands at `to`, due or not; it is
 /// replaced. The two places must differ.
 pub fn relocate(rows: &mut (impl RowsMut + ?Sized), from: &At<'_>, row: &KeyRow, to: &At<'_>, target: Option<&KeyRow>) {
     debug_assert!(from.row() != to.row(), "a key is not moved onto itself");
-    put(rows, to, target, &row.header(), rest(row));
+    put(rows, to, target, &row.header(), row.rest());
     if let Some(time) = row.expiry() {
         with_expiry_key(from, time, |key| rows.delete(key));
     }
@@ -54,7 +47,7 @@ pub fn copy(
             copy_rows(rows, space, row.object(), header.object)?;
         }
     }
-    put(rows, to, target, &header, rest(row));
+    put(rows, to, target, &header, row.rest());
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Many members at once, in any order: rows first, the tree once at the end.
+//! Many members at once, in any order: packed while they are few, then rows first, the tree once at the end.
 
 use std::ops::ControlFlow;
 
@@ -7,21 +7,38 @@ use ardb_engine::row::order_of_f64;
 use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 
 use super::node::{NodeBuf, separator};
+use super::packed::{self, Members};
 use super::tree::{NODE_MAX, ROOT_MAX, RUN_MAX, TAIL_MAX, node_row};
 use super::{
     FRONT, HEIGHT, HIGH, LISTPACK_ENTRIES, LISTPACK_VALUE, LOW, NEXT, ZSet, fresh_extra, member_row, score_row,
     score_sign, u32_at, u64_at,
 };
-use crate::{At, KeyRow, TypeError};
+use crate::packed::Form;
+use crate::{At, KeyRow, Limits, TypeError};
 
 /// Rows of a run as built: room to grow on both sides of its bounds.
 const RUN_BUILT: u64 = RUN_MAX * 3 / 4;
 /// Entries of a node as built.
 const NODE_BUILT: usize = NODE_MAX * 3 / 4;
 
-/// A sorted set that nobody sees yet. Dropping it unfinished leaves rows behind: [`ZSetBuilder::abandon`] it instead.
+/// A sorted set that nobody sees yet. Once it has outgrown a packed one, dropping it unfinished leaves rows behind: [`ZSetBuilder::abandon`] it instead.
 #[derive(Debug)]
 pub struct ZSetBuilder {
+    limits: Limits,
+    size: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Members as a packed set has them, but in the order of their coming, and negative zeros as they came.
+    Packed(Vec<u8>),
+    Rows(Building),
+}
+
+/// A set as rows, without its tree.
+#[derive(Debug)]
+struct Building {
     object: ObjectId,
     size: u64,
     extra: NodeBuf,
@@ -31,8 +48,9 @@ pub struct ZSetBuilder {
 
 impl ZSetBuilder {
     /// An empty one.
-    pub fn new(rows: &mut (impl RowsMut + ?Sized)) -> ZSetBuilder {
-        ZSetBuilder { object: rows.new_object(), size: 0, extra: fresh_extra(), negative: Vec::new() }
+    #[must_use]
+    pub fn new(limits: Limits) -> ZSetBuilder {
+        ZSetBuilder { limits, size: 0, stage: Stage::Packed(Vec::new()) }
     }
 
     /// Number of members so far.
@@ -49,16 +67,89 @@ impl ZSetBuilder {
 
     /// Adds a member with a score that is not NaN; false, and nothing done, if the member is there already.
     pub fn append(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> Result<bool, TypeError> {
-        if rows.get(member_row(self.object, member))?.is_some() {
-            return Ok(false);
+        let known = match &self.stage {
+            Stage::Packed(bytes) => Members::new(bytes).find(member)?.is_some(),
+            Stage::Rows(building) => rows.get(member_row(building.object, member))?.is_some(),
+        };
+        if !known {
+            self.append_new(rows, member, score)?;
         }
-        self.append_new(rows, member, score);
-        Ok(true)
+        Ok(!known)
     }
 
     /// Adds a member that the caller knows not to be there, with a score that is not NaN.
-    pub fn append_new(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) {
+    pub fn append_new(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        member: &[u8],
+        score: f64,
+    ) -> Result<(), TypeError> {
         debug_assert!(!score.is_nan(), "a score is a number");
+        self.size += 1;
+        if let Stage::Packed(bytes) = &mut self.stage {
+            let end = bytes.len();
+            if packed::limit(self.limits.zset).holds(self.size, member.len(), end + packed::member_len(member)) {
+                packed::write(bytes, end..end, member, score);
+                return Ok(());
+            }
+            let mut members = Members::new(bytes);
+            let mut building =
+                Building { object: rows.new_object(), size: 0, extra: fresh_extra(), negative: Vec::new() };
+            while let Some(next) = members.next()? {
+                building.append(rows, next.member, next.score);
+            }
+            self.stage = Stage::Rows(building);
+        }
+        if let Stage::Rows(building) = &mut self.stage {
+            building.append(rows, member, score);
+        }
+        Ok(())
+    }
+
+    /// Gives up: rows that were written go to the janitor.
+    pub fn abandon(self, rows: &mut (impl RowsMut + ?Sized)) {
+        if let Stage::Rows(building) = self.stage {
+            rows.discard(building.object);
+        }
+    }
+
+    /// Builds the tree, if it takes one (one pass over the score rows, in memory of a few nodes), and makes this the value at the key, in place of `old`, the
+    /// key's row as it stands. An empty set leaves no key.
+    pub fn finish(
+        self,
+        rows: &mut (impl RowsMut + ?Sized),
+        at: &At<'_>,
+        old: Option<KeyRow>,
+        expiry: Option<UnixMs>,
+    ) -> Result<bool, TypeError> {
+        let mut set = ZSet::replacing(old, self.limits);
+        set.size = self.size;
+        set.expiry = expiry;
+        match self.stage {
+            Stage::Packed(bytes) => set.form = Form::Own(in_order(bytes, self.size)?),
+            Stage::Rows(building) => {
+                set.form = Form::Rows(building.object);
+                set.extra = Some(building.finish(rows)?);
+            }
+        }
+        Ok(set.save(rows, at))
+    }
+}
+
+/// Packed members in the order of their coming as those of a set.
+fn in_order(bytes: Vec<u8>, size: u64) -> Result<Vec<u8>, TypeError> {
+    let mut all = Members::new(&bytes).all(size)?;
+    all.sort_unstable_by_key(|next| next.position());
+    let mut ordered = Vec::with_capacity(bytes.len());
+    for next in &all {
+        let end = ordered.len();
+        packed::write(&mut ordered, end..end, next.member, next.score + 0.0);
+    }
+    Ok(ordered)
+}
+
+impl Building {
+    fn append(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) {
         rows.put(member_row(self.object, member), &score.to_le_bytes());
         rows.put(score_row(self.object, score, member), score_sign(score));
         if !score_sign(score).is_empty() && self.size < LISTPACK_ENTRIES && member.len() as u64 <= LISTPACK_VALUE {
@@ -75,33 +166,10 @@ impl ZSetBuilder {
         bytes[..4].copy_from_slice(&longest.to_le_bytes());
     }
 
-    /// Gives up: the rows go to the janitor.
-    pub fn abandon(self, rows: &mut (impl RowsMut + ?Sized)) {
-        rows.discard(self.object);
-    }
-
-    /// Builds the tree (one pass over the score rows, in memory of a few nodes) and makes this the value at the key, in place of `old`, the key's row
-    /// as it stands. An empty set leaves no key.
-    pub fn finish(
-        self,
-        rows: &mut (impl RowsMut + ?Sized),
-        at: &At<'_>,
-        old: Option<KeyRow>,
-        expiry: Option<UnixMs>,
-    ) -> Result<bool, TypeError> {
-        let mut set = self.into_set(rows)?;
-        set.old = old;
-        set.expiry = expiry;
-        Ok(set.save(rows, at))
-    }
-
-    pub(super) fn into_set(mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<ZSet, TypeError> {
+    /// What follows the size in the key's row.
+    fn finish(mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<NodeBuf, TypeError> {
         let size = u32::try_from(self.size).unwrap_or(u32::MAX);
         self.extra.bytes[4..8].copy_from_slice(&size.to_le_bytes());
-        if self.size == 0 {
-            rows.discard(self.object);
-            return Ok(ZSet::replacing(None));
-        }
         if self.size <= LISTPACK_ENTRIES && u64::from(u32_at(&self.extra.bytes, 0)) <= LISTPACK_VALUE {
             for member in &self.negative {
                 rows.put(member_row(self.object, member), &0f64.to_le_bytes());
@@ -111,15 +179,7 @@ impl ZSetBuilder {
         if self.size > RUN_MAX {
             self.build_tree(rows)?;
         }
-        Ok(ZSet {
-            old: None,
-            object: self.object,
-            fresh: true,
-            expiry: None,
-            size: self.size,
-            extra: Some(self.extra),
-            spare: Vec::new(),
-        })
+        Ok(self.extra)
     }
 
     fn build_tree(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<(), TypeError> {

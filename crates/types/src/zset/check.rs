@@ -20,12 +20,23 @@ impl ZSet {
         if self.size == 0 {
             return members;
         }
-        rows.scan(RowRange::group(Space::Member, self.object.0), Direction::Forward, &mut |key, value| {
+        if let Some(packed) = self.members() {
+            let all = packed.all(self.size).expect("it parses");
+            assert!(all.windows(2).all(|pair| pair[0].position() < pair[1].position()), "in order");
+            assert!(
+                all.iter().all(|next| next.score.to_bits() != (-0f64).to_bits()),
+                "a small set has no negative zero"
+            );
+            members.extend(all.iter().map(|next| (next.member.to_vec(), next.score)));
+            assert_eq!(members.len() as u64, self.size, "different members");
+            return members;
+        }
+        rows.scan(RowRange::group(Space::Member, self.object().0), Direction::Forward, &mut |key, value| {
             members.insert(key.tail.to_vec(), score_of_row(value).expect("a score"));
             ControlFlow::Continue(())
         })
         .expect("rows can be read");
-        rows.scan(RowRange::group(Space::Score, self.object.0), Direction::Forward, &mut |key, value| {
+        rows.scan(RowRange::group(Space::Score, self.object().0), Direction::Forward, &mut |key, value| {
             let score = super::score_of_place(key.order, value);
             assert_eq!(
                 members.get(key.tail).map(|s| s.to_bits()),
@@ -49,7 +60,7 @@ impl ZSet {
             assert!(self.size <= RUN_MAX + RUN_MAX / 4, "no tree");
         }
         let mut node_rows = 0;
-        rows.scan(RowRange::group(Space::Rank1, self.object.0), Direction::Forward, &mut |_, _| {
+        rows.scan(RowRange::group(Space::Rank1, self.object().0), Direction::Forward, &mut |_, _| {
             node_rows += 1;
             ControlFlow::Continue(())
         })
@@ -88,7 +99,7 @@ impl ZSet {
             } else {
                 *nodes += 1;
                 let value = rows
-                    .get(node_row(self.object, node.child(i)))
+                    .get(node_row(self.object(), node.child(i)))
                     .expect("rows can be read")
                     .expect("the node is there");
                 let child = NodeRef::parse(&value).expect("a node");

@@ -1,11 +1,11 @@
 //! Sorted sets: a member's score by name, members by score, and ranks, each in O(log n).
 //!
-//! Rows under the object of the set:
+//! A small set is packed in the key's row, see [`packed`]. Else there are rows under the object of the set:
 //! - `Member`: (member_hash, member) -> the score, f64 little-endian;
 //! - `Score`: (order of the score, member) -> empty;
 //! - `Rank1`: (number of the node, empty) -> a node of the counted tree (see [`tree`] and [`node`]).
 //!
-//! The key's row holds the cardinality as its size and, after that, what [`ZSet`] needs at once:
+//! Then the key's row holds the cardinality as its size and, after that, what [`ZSet`] needs at once:
 //!
 //! ```text
 //! 0..4    length of the longest member ever, u32 le (saturating)
@@ -27,6 +27,7 @@ mod build;
 #[cfg(test)]
 mod check;
 pub mod node;
+mod packed;
 pub mod range;
 #[cfg(test)]
 mod tests;
@@ -37,10 +38,13 @@ use ardb_base::id::{ObjectId, UnixMs};
 use ardb_engine::row::{f64_of_order, order_of_f64};
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
+use crate::limits::{Limit, Limits};
+use crate::packed::Form;
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError, keyspace};
 use node::{NodeBuf, NodeRef};
 
 pub use build::ZSetBuilder;
+pub(crate) use packed::Members;
 pub use range::{LexBound, ScoreRange, Span};
 
 const LOW: usize = 8;
@@ -67,12 +71,12 @@ pub enum Inserted {
 pub struct ZSet {
     /// The row that stands at the key, whatever it is.
     old: Option<KeyRow>,
-    /// 0 until the first member is inserted.
-    object: ObjectId,
-    /// The object is not that of `old`.
+    form: Form,
+    /// Neither members nor object are those of `old`.
     fresh: bool,
     expiry: Option<UnixMs>,
     size: u64,
+    limit: Limit,
     /// What follows the size in the key's row, once something has been changed.
     extra: Option<NodeBuf>,
     /// Buffers for nodes.
@@ -139,40 +143,50 @@ pub fn score_of_row(value: &[u8]) -> Result<f64, TypeError> {
 impl ZSet {
     /// The sorted set at a key, or `None` if there is none.
     pub fn open(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Option<ZSet>, TypeError> {
-        keyspace::lookup_kind(rows, at, Kind::SortedSet)?.map(ZSet::of_row).transpose()
+        keyspace::lookup_kind(rows, at, Kind::SortedSet)?.map(|row| ZSet::within(row, at.limits)).transpose()
     }
 
     /// The sorted set at a key, or an empty one that will stand there once it has members and is saved.
     pub fn open_or_create(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<ZSet, TypeError> {
         let found = keyspace::find_kind(rows, at, Kind::SortedSet)?;
         match found.live() {
-            Some(row) => ZSet::of_row(row.clone()),
-            None => Ok(ZSet::replacing(found.raw)),
+            Some(row) => ZSet::within(row.clone(), at.limits),
+            None => Ok(ZSet::replacing(found.raw, at.limits)),
         }
     }
 
-    /// The sorted set whose key's row this is. The row must be of its type.
+    /// The sorted set whose key's row this is, to be read. The row must be of its type.
     pub fn of_row(row: KeyRow) -> Result<ZSet, TypeError> {
-        let extra = row.extra();
-        if row.encoding() != Encoding::Rows || row.kind() != Kind::SortedSet || extra.len() < ROOT {
-            return Err(TypeError::Corrupt("sorted set: damaged key row".into()));
-        }
-        NodeRef::parse(&extra[ROOT..])?;
-        Ok(ZSet {
-            object: row.object(),
-            fresh: false,
-            expiry: row.expiry(),
-            size: row.size(),
-            old: Some(row),
-            extra: None,
-            spare: Vec::new(),
-        })
+        ZSet::within(row, Limits::default())
+    }
+
+    fn within(row: KeyRow, limits: Limits) -> Result<ZSet, TypeError> {
+        let damaged = || TypeError::Corrupt("sorted set: damaged key row".into());
+        let form = match (row.kind(), row.encoding()) {
+            (Kind::SortedSet, Encoding::Packed) => Form::Row,
+            (Kind::SortedSet, Encoding::Rows) => {
+                NodeRef::parse(row.extra().get(ROOT..).ok_or_else(damaged)?)?;
+                Form::Rows(row.object())
+            }
+            _ => return Err(damaged()),
+        };
+        let (size, expiry) = (row.size(), row.expiry());
+        Ok(ZSet { form, fresh: false, expiry, size, ..ZSet::replacing(Some(row), limits) })
     }
 
     /// An empty set that will replace `old`, the key's row as it stands, and has no expiry.
     #[must_use]
-    pub fn replacing(old: Option<KeyRow>) -> ZSet {
-        ZSet { old, object: ObjectId(0), fresh: true, expiry: None, size: 0, extra: None, spare: Vec::new() }
+    pub fn replacing(old: Option<KeyRow>, limits: Limits) -> ZSet {
+        ZSet {
+            old,
+            form: Form::Own(Vec::new()),
+            fresh: true,
+            expiry: None,
+            size: 0,
+            limit: packed::limit(limits.zset),
+            extra: None,
+            spare: Vec::new(),
+        }
     }
 
     /// Number of members.
@@ -187,28 +201,34 @@ impl ZSet {
         self.size == 0
     }
 
-    /// The object under which the rows lie; 0 if it has none yet.
-    #[must_use]
-    pub fn object(&self) -> ObjectId {
-        self.object
+    /// The object under which the rows lie; 0 if it is packed and has none.
+    fn object(&self) -> ObjectId {
+        if let Form::Rows(object) = self.form { object } else { ObjectId(0) }
     }
 
-    /// Length of the longest member that the set ever had.
-    #[must_use]
-    pub fn longest_member(&self) -> u32 {
-        self.extra_bytes().map_or(0, |extra| u32_at(extra, 0))
+    /// Length of the longest member that the set ever had; of a packed set, which has always been small, that it has.
+    pub fn longest_member(&self) -> Result<u64, TypeError> {
+        let Some(mut members) = self.members() else {
+            return Ok(self.extra_bytes().map_or(0, |extra| u64::from(u32_at(extra, 0))));
+        };
+        let mut longest = 0;
+        while let Some(next) = members.next()? {
+            longest = longest.max(next.member.len() as u64);
+        }
+        Ok(longest)
     }
 
-    /// The greatest number of members that it ever had.
+    /// The greatest number of members that it ever had; of a packed set, which has always been small, that it has.
     #[must_use]
-    pub fn peak(&self) -> u32 {
-        self.extra_bytes().map_or(0, |extra| u32_at(extra, 4))
+    pub fn peak(&self) -> u64 {
+        self.extra_bytes().map_or(self.size, |extra| u64::from(u32_at(extra, 4)))
     }
 
+    /// What follows the size in the key's row of a set in rows.
     fn extra_bytes(&self) -> Option<&[u8]> {
-        match (&self.extra, &self.old) {
-            (Some(extra), _) => Some(&extra.bytes),
-            (None, Some(old)) if !self.fresh => Some(old.extra()),
+        match (&self.extra, &self.old, &self.form) {
+            (Some(extra), ..) => Some(&extra.bytes),
+            (None, Some(old), Form::Rows(_)) if !self.fresh => Some(old.extra()),
             _ => None,
         }
     }
@@ -257,10 +277,10 @@ impl ZSet {
 
     /// The member's score.
     pub fn score(&self, rows: &(impl Rows + ?Sized), member: &[u8]) -> Result<Option<f64>, TypeError> {
-        if self.size == 0 {
-            return Ok(None);
+        if let Some(members) = self.members() {
+            return Ok(members.find(member)?.map(|found| found.score));
         }
-        rows.get(member_row(self.object, member))?.map(|value| score_of_row(&value)).transpose()
+        rows.get(member_row(self.object(), member))?.map(|value| score_of_row(&value)).transpose()
     }
 
     /// Gives the member this score, which is not NaN.
@@ -286,15 +306,25 @@ impl ZSet {
         if old == Some(score) {
             return Ok(Inserted::Same);
         }
-        let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
-        if self.object.0 == 0 {
-            self.object = rows.new_object();
-            self.fresh = true;
-            self.extra = Some(fresh_extra());
+        if let Some(done) = self.set_packed(member, old, score)? {
+            return Ok(done);
         }
+        self.go_to_rows(rows)?;
+        self.set_rows(rows, member, old, score)
+    }
+
+    /// As [`ZSet::set`], in a set in rows.
+    fn set_rows(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        member: &[u8],
+        old: Option<f64>,
+        score: f64,
+    ) -> Result<Inserted, TypeError> {
+        let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
         let order = order_of_f64(score);
-        rows.put(member_row(self.object, member), &score.to_le_bytes());
-        rows.put(score_row(self.object, score, member), score_sign(score));
+        rows.put(member_row(self.object(), member), &score.to_le_bytes());
+        rows.put(score_row(self.object(), score, member), score_sign(score));
         if order < self.low() {
             self.set_u64(LOW, order);
         }
@@ -302,7 +332,7 @@ impl ZSet {
             self.set_u64(HIGH, order);
         }
         if let Some(old) = old {
-            rows.delete(score_row(self.object, old, member));
+            rows.delete(score_row(self.object(), old, member));
             self.tree_move(rows, (order_of_f64(old), member), (order, member))?;
             return Ok(Inserted::Updated);
         }
@@ -323,14 +353,14 @@ impl ZSet {
     /// such thing; clients see it.
     fn keeps_sign(&self, member: &[u8], new: bool) -> bool {
         let size = self.size + u64::from(new);
-        size.max(u64::from(self.peak())) > LISTPACK_ENTRIES
-            || (member.len() as u64).max(u64::from(self.longest_member())) > LISTPACK_VALUE
+        size > LISTPACK_ENTRIES || member.len() as u64 > LISTPACK_VALUE || !self.is_small()
     }
 
     /// Whether Redis, by its defaults, would hold it as a listpack.
     #[must_use]
     pub fn is_small(&self) -> bool {
-        u64::from(self.peak()) <= LISTPACK_ENTRIES && u64::from(self.longest_member()) <= LISTPACK_VALUE
+        let Some(extra) = self.extra_bytes() else { return true };
+        u64::from(u32_at(extra, 4)) <= LISTPACK_ENTRIES && u64::from(u32_at(extra, 0)) <= LISTPACK_VALUE
     }
 
     /// Takes the member out; its score, or `None` if it was not there.
@@ -349,7 +379,7 @@ impl ZSet {
         member: &[u8],
         score: f64,
     ) -> Result<(), TypeError> {
-        if self.remove_rows(rows, member, score) {
+        if self.remove_rows(rows, member, score)? {
             self.tree_take(rows, (order_of_f64(score), member))?;
         }
         Ok(())
@@ -357,27 +387,35 @@ impl ZSet {
 
     /// As [`ZSet::remove_known`], for the first member of all.
     fn remove_first(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> Result<(), TypeError> {
-        if self.remove_rows(rows, member, score) { self.tree_take_first(rows) } else { Ok(()) }
+        if self.remove_rows(rows, member, score)? { self.tree_take_first(rows) } else { Ok(()) }
     }
 
-    /// Deletes a member's rows; whether others are left, so that the tree must hear of it.
-    fn remove_rows(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> bool {
+    /// Deletes a member, with its rows; whether there is a tree that must hear of it.
+    fn remove_rows(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        member: &[u8],
+        score: f64,
+    ) -> Result<bool, TypeError> {
         if self.size <= 1 {
             self.clear(rows);
-            return false;
+            return Ok(false);
         }
-        rows.delete(member_row(self.object, member));
-        rows.delete(score_row(self.object, score, member));
+        if self.remove_packed(member)? {
+            return Ok(false);
+        }
+        rows.delete(member_row(self.object(), member));
+        rows.delete(score_row(self.object(), score, member));
         self.size -= 1;
-        true
+        Ok(true)
     }
 
     /// Takes out all members, in O(1): the rows are left to the janitor.
     pub fn clear(&mut self, rows: &mut (impl RowsMut + ?Sized)) {
-        if self.fresh && self.object.0 != 0 {
-            rows.discard(self.object);
+        if let (true, Form::Rows(object)) = (self.fresh, &self.form) {
+            rows.discard(*object);
         }
-        self.object = ObjectId(0);
+        self.form = Form::Own(Vec::new());
         self.fresh = true;
         self.size = 0;
         self.extra = None;
@@ -392,16 +430,14 @@ impl ZSet {
             return false;
         }
         // Only what was changed is written; a set that was opened and read needs no row.
-        if let Some(extra) = &self.extra {
-            let header = Header {
-                kind: Kind::SortedSet,
-                encoding: Encoding::Rows,
-                expiry: self.expiry,
-                object: self.object,
-                size: self.size,
-            };
-            keyspace::put(rows, at, self.old.as_ref(), &header, &extra.bytes);
-        }
+        let (encoding, rest) = match (&self.form, &self.extra) {
+            (Form::Own(bytes), _) => (Encoding::Packed, bytes),
+            (Form::Rows(_), Some(extra)) => (Encoding::Rows, &extra.bytes),
+            (Form::Row, _) | (Form::Rows(_), None) => return true,
+        };
+        let (object, size) = (self.object(), self.size);
+        let header = Header { kind: Kind::SortedSet, encoding, expiry: self.expiry, object, size };
+        keyspace::put(rows, at, self.old.as_ref(), &header, rest);
         true
     }
 }

@@ -11,6 +11,8 @@ use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
 
 use super::ZSet;
 use super::node::Position;
+use super::packed::Members;
+use crate::packed::Form;
 use crate::{TypeError, collection};
 
 /// What a scan calls for each row: the order of its score, the member, the score.
@@ -87,6 +89,33 @@ pub type Visit<'v> = dyn FnMut(&[u8], f64) -> ControlFlow<()> + 'v;
 
 fn borrow(position: &(u64, Vec<u8>)) -> Position<'_> {
     (position.0, &position.1)
+}
+
+/// Visits the packed members from `from` up to `to`, either way.
+fn scan_packed(
+    mut members: Members<'_>,
+    from: Position<'_>,
+    to: Option<Position<'_>>,
+    direction: Direction,
+    visit: &mut VisitPlace<'_>,
+) -> Result<(), TypeError> {
+    let mut passed = Vec::new();
+    while let Some(next) = members.next()? {
+        let position = next.position();
+        if to.is_some_and(|to| position >= to) {
+            break;
+        }
+        if position < from {
+            continue;
+        }
+        if direction == Direction::Backward {
+            passed.push(next);
+        } else if visit(position.0, next.member, next.score).is_break() {
+            return Ok(());
+        }
+    }
+    let _ = passed.iter().rev().try_for_each(|next| visit(next.position().0, next.member, next.score));
+    Ok(())
 }
 
 impl ZSet {
@@ -195,6 +224,9 @@ impl ZSet {
         if self.size == 0 {
             return Ok(());
         }
+        if let Some(members) = self.members() {
+            return scan_packed(members, from, to, direction, visit);
+        }
         let from = from.max((self.low(), b""));
         let end = self.high().checked_add(1).map(|order| (order, &b""[..]));
         let to = match (to, end) {
@@ -204,7 +236,7 @@ impl ZSet {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
-        let range = RowRange { space: Space::Score, group: self.object.0, from, to };
+        let range = RowRange { space: Space::Score, group: self.object().0, from, to };
         Ok(rows.scan(range, direction, &mut |key, sign| {
             visit(key.order, key.tail, super::score_of_place(key.order, sign))
         })?)
@@ -215,6 +247,7 @@ impl ZSet {
         if self.size == 0 {
             return Ok(0);
         }
+        // A packed set is one run.
         let run = self.run_at(rows, position)?;
         let mut count = run.before;
         self.scan(rows, borrow(&run.lower), Some(position), Direction::Forward, &mut |_, _, _| {
@@ -263,8 +296,8 @@ impl ZSet {
         }
         let mut left = (stop - start).saturating_add(1).min(self.size - start);
         let first = if reverse { self.size - 1 - start } else { start };
-        // Near either end there is nothing to look up.
-        let (mut skip, lower, upper) = if start < SHORT_SKIP {
+        // Near either end there is nothing to look up, nor in a packed set.
+        let (mut skip, lower, upper) = if start < SHORT_SKIP || self.members().is_some() {
             (start, (0, Vec::new()), None)
         } else {
             let run = self.run_of(rows, first)?;
@@ -325,11 +358,18 @@ impl ZSet {
 
     /// Visits all members in no useful order (that of the rows by name), which is the cheapest.
     pub fn each(&self, rows: &(impl Rows + ?Sized), visit: &mut Visit<'_>) -> Result<(), TypeError> {
-        if self.size == 0 {
-            return Ok(());
+        if let Some(mut members) = self.members() {
+            let mut seen = 0;
+            while let Some(next) = members.next()? {
+                seen += 1;
+                if visit(next.member, next.score).is_break() {
+                    return Ok(());
+                }
+            }
+            return if seen == self.size { Ok(()) } else { Err(crate::packed::corrupt()) };
         }
         let mut result = Ok(());
-        rows.scan(RowRange::group(Space::Member, self.object.0), Direction::Forward, &mut |key, value| {
+        rows.scan(RowRange::group(Space::Member, self.object().0), Direction::Forward, &mut |key, value| {
             match super::score_of_row(value) {
                 Ok(score) => visit(key.tail, score),
                 Err(error) => {
@@ -341,7 +381,7 @@ impl ZSet {
         result
     }
 
-    /// As [`collection::scan_members`], with scores.
+    /// As [`collection::Collection::scan`], with scores.
     pub fn scan_by_hash(
         &self,
         rows: &(impl Rows + ?Sized),
@@ -349,21 +389,19 @@ impl ZSet {
         count: usize,
         visit: &mut dyn FnMut(&[u8], f64),
     ) -> Result<u64, TypeError> {
-        if self.size == 0 {
-            return Ok(0);
-        }
         let mut result = Ok(());
-        let next =
-            collection::scan_members(
-                rows,
-                self.object,
-                cursor,
-                count,
-                &mut |member, value| match super::score_of_row(value) {
-                    Ok(score) => visit(member, score),
-                    Err(error) => result = Err(error),
-                },
-            )?;
+        let Form::Rows(object) = self.form else {
+            self.each(rows, &mut |member, score| {
+                visit(member, score);
+                ControlFlow::Continue(())
+            })?;
+            return Ok(0);
+        };
+        let mut visit = |member: &[u8], value: &[u8]| match super::score_of_row(value) {
+            Ok(score) => visit(member, score),
+            Err(error) => result = Err(error),
+        };
+        let next = collection::scan_members(rows, object, cursor, count, &mut visit)?;
         result.map(|()| next)
     }
 
@@ -437,6 +475,17 @@ impl ZSet {
                 return Err(TypeError::Corrupt("sorted set: fewer rows than members".into()));
             }
             left -= piece.len() as u64;
+            if self.members().is_some() {
+                // It is small, so this is all of them.
+                let (size, many) = (self.size, piece.len() as u64);
+                self.remove_ranks(
+                    rows,
+                    if greatest { size - many } else { 0 },
+                    if greatest { size - 1 } else { many - 1 },
+                )?;
+                piece.into_iter().for_each(|(member, score)| visit(member, score));
+                return Ok(());
+            }
             let last = piece.last().map(|(_, score)| order_of_f64(*score));
             for (member, score) in piece {
                 if greatest {
@@ -484,6 +533,9 @@ impl ZSet {
         let count = (stop - start).saturating_add(1).min(self.size - start);
         if count == self.size {
             self.clear(rows);
+            return Ok(count);
+        }
+        if self.cut_packed(start, start + count)? {
             return Ok(count);
         }
         let mut left = count;

@@ -9,6 +9,7 @@ use ardb_engine::Space;
 
 use super::check::place;
 use super::{Inserted, LexBound, ScoreRange, Span, ZSet, ZSetBuilder};
+use crate::limits::{Limit, Limits};
 use crate::model::Model;
 use crate::{At, keyspace};
 
@@ -18,8 +19,14 @@ fn seed() -> u64 {
     std::env::var("ARDB_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7)
 }
 
+/// Everything is in rows.
 fn at(rows: &Model) -> At<'static> {
-    At::new(rows, 0, b"z", 1000)
+    At::new(rows, 0, b"z", 1000).within(Limits::NEVER)
+}
+
+/// Some members are packed.
+fn up_to(members: u64) -> Limits {
+    Limits { zset: Limit::new(members, 6), ..Limits::NEVER }
 }
 
 /// The members in the order of the set.
@@ -108,15 +115,15 @@ fn verify(rows: &Model, map: &Map, shape: Shape, random: &mut Random) {
     }
 }
 
-fn run(shape: Shape, steps: u64, grow: u64, seed: u64) {
-    eprintln!("seed {seed} {shape:?}");
+fn run(shape: Shape, steps: u64, grow: u64, settings: &[Limits], seed: u64) {
+    eprintln!("seed {seed} {shape:?} {settings:?}");
     let mut random = Random::new(seed);
     let mut rows = Model::new(1);
     let mut map = Map::new();
     for step in 0..steps {
         // The mood changes: growing for a while, then shrinking.
         let shrinking = (step / (steps / 6 + 1)) % 2 == 1;
-        let at = at(&rows);
+        let at = at(&rows).within(settings[random.below(settings.len() as u64) as usize]);
         let mut set = ZSet::open_or_create(&rows, &at).unwrap();
         for _ in 0..random.below(grow) + 1 {
             let member = shape.member(&mut random);
@@ -183,10 +190,57 @@ fn run(shape: Shape, steps: u64, grow: u64, seed: u64) {
 #[test]
 fn behaves_like_a_map() {
     let seed = seed();
-    run(Shape { scores: 7, members: 60, prefix: 0 }, 1500, 3, seed);
-    run(Shape { scores: 100_000, members: 4000, prefix: 0 }, 1200, 30, seed + 1);
-    run(Shape { scores: 1, members: 3000, prefix: 5 }, 600, 40, seed + 2);
-    run(Shape { scores: 3, members: 1_000_000, prefix: 0 }, 300, 400, seed + 3);
+    let never = [Limits::NEVER];
+    run(Shape { scores: 7, members: 60, prefix: 0 }, 1500, 3, &never, seed);
+    run(Shape { scores: 100_000, members: 4000, prefix: 0 }, 1200, 30, &never, seed + 1);
+    run(Shape { scores: 1, members: 3000, prefix: 5 }, 600, 40, &never, seed + 2);
+    run(Shape { scores: 3, members: 1_000_000, prefix: 0 }, 300, 400, &never, seed + 3);
+}
+
+#[test]
+fn behaves_like_a_map_when_packed_and_when_it_grows() {
+    let seed = seed();
+    let small = Shape { scores: 7, members: 60, prefix: 0 };
+    let equal = Shape { scores: 1, members: 300, prefix: 5 };
+    let border = [Limits::default(), Limits::NEVER, up_to(3), up_to(20)];
+    for shape in [small, equal] {
+        for settings in [&[Limits::default()][..], &[up_to(2)], &[up_to(10)], &border] {
+            run(shape, 1000, 3, settings, seed);
+        }
+    }
+    run(Shape { scores: 100_000, members: 4000, prefix: 0 }, 400, 30, &[Limits::default()], seed + 1);
+}
+
+#[test]
+fn what_is_said_does_not_depend_on_the_form() {
+    let mut random = Random::new(seed());
+    let settings = [Limits::NEVER, Limits::default(), up_to(5)];
+    let mut servers: Vec<Model> = settings.iter().map(|_| Model::new(1)).collect();
+    for step in 0..3000 {
+        let long = if random.one_in(400) { 65 } else { 3 };
+        let member = format!("{:0long$}", random.below(150));
+        let score = *[-1.0, -0.0, 0.0, 2.0].get(random.below(4) as usize).unwrap_or(&0.0);
+        let gone = random.one_in(if (step / 500) % 2 == 0 { 3 } else { 2 });
+        let clear = random.one_in(700);
+        let mut replies = Vec::new();
+        for (rows, limits) in servers.iter_mut().zip(settings) {
+            let place = at(rows).within(limits);
+            let mut set = ZSet::open_or_create(rows, &place).unwrap();
+            if clear {
+                set.clear(rows);
+            } else if gone {
+                set.remove(rows, member.as_bytes()).unwrap();
+            } else {
+                set.insert(rows, member.as_bytes(), score).unwrap();
+            }
+            set.save(rows, &place);
+            let set = ZSet::open_or_create(rows, &place).unwrap();
+            let mut said = collect(|visit| set.by_rank(rows, 0, u64::MAX, false, visit).unwrap());
+            said.push((vec![u8::from(set.is_small())], set.len() as f64));
+            replies.push(said.into_iter().map(|(member, score)| (member, score.to_bits())).collect::<Vec<_>>());
+        }
+        assert!(replies.windows(2).all(|pair| pair[0] == pair[1]), "step {step}: {replies:?}");
+    }
 }
 
 #[test]
@@ -281,7 +335,8 @@ fn a_built_set_is_as_good_as_a_grown_one() {
         let mut rows = Model::new(1);
         let place = at(&rows);
         let shape = Shape { scores: if size == 300 { 1 } else { 5000 }, members: 1 << 40, prefix: 0 };
-        let mut builder = ZSetBuilder::new(&mut rows);
+        let place = if random.one_in(2) { place } else { place.within(Limits::default()) };
+        let mut builder = ZSetBuilder::new(place.limits);
         let mut map = Map::new();
         while builder.len() < size {
             let (member, score) = (shape.member(&mut random), shape.score(&mut random));

@@ -275,7 +275,7 @@ impl ZSet {
         let Some(mut root) = self.extra.take() else { return Ok(()) };
         let height = root.bytes[HEIGHT];
         let next = super::u64_at(&root.bytes, NEXT);
-        let mut walk = Walk { rows, object: self.object, next, spare: &mut self.spare };
+        let mut walk = Walk { rows, object: self.object(), next, spare: &mut self.spare };
         let result = change(&mut walk, &mut root, height);
         let next = walk.next;
         root.bytes[NEXT..NEXT + 8].copy_from_slice(&next.to_le_bytes());
@@ -438,7 +438,7 @@ impl ZSet {
         }
         let mut child = narrow(&mut run, &root, &choose)?;
         for _ in 0..self.height() {
-            let node = read_node(rows, self.object, child)?;
+            let node = read_node(rows, self.object(), child)?;
             child = narrow(&mut run, &NodeRef::parse(&node)?, &choose)?;
         }
         // The nodes count the front with the first run.

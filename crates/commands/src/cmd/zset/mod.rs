@@ -123,9 +123,9 @@ fn store(ctx: &mut Ctx<'_>, key: &[u8], members: &[Scored], event: &str, rewrite
     let at = ctx.at(key);
     let old = keyspace::lookup_raw(&ctx.rows, &at)?;
     let existed = old.is_some();
-    let mut builder = ZSetBuilder::new(&mut ctx.rows);
+    let mut builder = ZSetBuilder::new(at.limits);
     for (member, score) in members {
-        builder.append_new(&mut ctx.rows, member, *score);
+        builder.append_new(&mut ctx.rows, member, *score)?;
     }
     builder.finish(&mut ctx.rows, &at, old, None)?;
     if !members.is_empty() || existed {
