@@ -159,6 +159,9 @@ pub enum ReplconfError {
     /// An option that we do not know.
     #[error("ERR Unrecognized REPLCONF option: {0}")]
     Unknown(String),
+    /// It wants a part of the data only.
+    #[error("ERR an RDB holds all data here: rdb-filter-only is not supported")]
+    Filter,
     /// An address of more than 255 bytes, or one that is no text.
     #[error("ERR REPLCONF ip-address provided by replica instance is not valid")]
     Address,
@@ -189,8 +192,10 @@ impl Profile {
                 }
                 b"version" => self.version = Some(String::from_utf8_lossy(&value[..value.len().min(64)]).into_owned()),
                 b"rdb-only" => self.rdb_only = value != b"0",
+                // Whatever it names, even nothing: the rest would be left out, and is not here.
+                b"rdb-filter-only" => return Err(ReplconfError::Filter),
                 // Of newer replicas: nothing that we send depends on them.
-                b"rdb-filter-only" | b"set-rdb-client-id" | b"set-cluster-node-id" | b"getack" | b"ack" | b"fack" => {}
+                b"set-rdb-client-id" | b"set-cluster-node-id" | b"getack" | b"ack" | b"fack" => {}
                 _ => return Err(ReplconfError::Unknown(String::from_utf8_lossy(pair[0]).into_owned())),
             }
         }
@@ -516,6 +521,9 @@ mod tests {
         assert_eq!(say(&mut profile, &["listening-port", "70000"]), Err(ReplconfError::Number));
         assert_eq!(say(&mut profile, &["ip-address", &"x".repeat(300)]), Err(ReplconfError::Address));
         assert!(matches!(say(&mut profile, &["nothing", "x"]), Err(ReplconfError::Unknown(_))));
+        for filter in ["functions", ""] {
+            assert_eq!(say(&mut profile, &["rdb-filter-only", filter]), Err(ReplconfError::Filter));
+        }
     }
 
     #[test]
