@@ -178,7 +178,14 @@ fn once(
     let stream = wire::connect(upstream, limit, &|| replication.is_current(turn))
         .map_err(|error| WireError::Io { doing: "connecting to the master", error })?;
     let identity = identity(server, *forget, rows.ask())?;
-    replication.link.lock().socket = stream.try_clone().ok();
+    {
+        let mut link = replication.link.lock();
+        // The turn changes before the socket is taken out of there: the next link's must not be overwritten.
+        if !replication.is_current(turn) {
+            return Err(WireError::Cancelled.into());
+        }
+        link.socket = stream.try_clone().ok();
+    }
     set_phase(server, turn, Phase::Handshake);
     match &identity.position {
         Some((id, offset)) => log::info!("Trying a partial resynchronization (request {id}:{}).", offset.0 + 1),
