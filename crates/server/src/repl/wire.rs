@@ -3,10 +3,10 @@
 //! Invariant: a read waits for [`SLICE`] at most before the clock, and whether the link is still wanted, are looked at.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub struct Wire<'s> {
 /// The name has no address, none of them answers in time, or the connection is not `wanted` any more.
 pub fn connect(upstream: &Upstream, timeout: Duration, wanted: &dyn Fn() -> bool) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (upstream.host.as_str(), upstream.port).to_socket_addrs()? {
+    for address in addresses(upstream, timeout, wanted)? {
         match connect_to(address, timeout, wanted) {
             Ok(stream) => {
                 // A free port that we call from may be the one that we call: nobody listens there but ourselves.
@@ -90,6 +90,45 @@ pub fn connect(upstream: &Upstream, timeout: Duration, wanted: &dyn Fn() -> bool
         }
     }
     Err(last)
+}
+
+/// Whether a name is being looked up. That cannot be stopped, so it may outlive the link that wanted it; there is one at a time all the same.
+static RESOLVING: AtomicBool = AtomicBool::new(false);
+
+/// The addresses of the master, looked up on a thread of its own, which is left alone if its answer is not `wanted` any more, or takes too long.
+fn addresses(upstream: &Upstream, timeout: Duration, wanted: &dyn Fn() -> bool) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = upstream.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, upstream.port)]);
+    }
+    let until = monotonic_ms() + timeout.as_millis() as u64;
+    let look_up = || match (wanted(), monotonic_ms() > until) {
+        (false, _) => Err(io::Error::new(io::ErrorKind::Interrupted, "no longer wanted")),
+        (true, true) => Err(io::Error::new(io::ErrorKind::TimedOut, "the name was not found in time")),
+        (true, false) => Ok(()),
+    };
+    while RESOLVING.swap(true, Ordering::SeqCst) {
+        look_up()?;
+        std::thread::sleep(SLICE);
+    }
+    let (found, result) = mpsc::sync_channel(1);
+    let (host, port) = (upstream.host.clone(), upstream.port);
+    let started = std::thread::Builder::new().name("ardb-resolve".into()).spawn(move || {
+        let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        RESOLVING.store(false, Ordering::SeqCst);
+        // Whoever asked may have gone.
+        let _ = found.send(addresses);
+    });
+    if let Err(error) = started {
+        RESOLVING.store(false, Ordering::SeqCst);
+        return Err(error);
+    }
+    loop {
+        match result.recv_timeout(SLICE) {
+            Ok(addresses) => return addresses,
+            Err(RecvTimeoutError::Timeout) => look_up()?,
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the look-up panicked")),
+        }
+    }
 }
 
 /// Connects to one address, looking up now and then.
@@ -274,5 +313,25 @@ impl<'s> Wire<'s> {
 impl Drop for Wire<'_> {
     fn drop(&mut self) {
         self.server.clients.remove(self.info.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_up_one_at_a_time_and_only_while_wanted() {
+        let upstream = |host: &str| Upstream { host: host.into(), port: 7 };
+        let second = Duration::from_secs(1);
+        let found = addresses(&upstream("localhost"), Duration::from_secs(30), &|| true).unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7), "{found:?}");
+        RESOLVING.store(true, Ordering::SeqCst);
+        let kind = |wanted: bool| addresses(&upstream("localhost"), second, &|| wanted).map_err(|error| error.kind());
+        assert_eq!(kind(false), Err(io::ErrorKind::Interrupted));
+        assert_eq!(kind(true), Err(io::ErrorKind::TimedOut));
+        let literal = addresses(&upstream("::1"), second, &|| true).unwrap();
+        assert_eq!(literal, ["[::1]:7".parse().unwrap()], "that needs no look-up");
+        RESOLVING.store(false, Ordering::SeqCst);
     }
 }
