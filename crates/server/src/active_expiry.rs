@@ -1,7 +1,7 @@
 //! Deleting keys whose time has come, a few at a time, in the order of their time.
 //!
 //! The index of expiries is read without the lock; only keys that are due are then deleted under it, in small batches, so that
-//! clients never wait long. On a replica nothing is deleted: the master's DEL does it.
+//! clients never wait long. On a replica only entries of flushed databases are dropped: for keys the master's DEL does it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use ardb_node::expire;
 use ardb_node::txn::Batch;
+use ardb_types::keyspace::Due;
 
 use crate::net::mailbox;
 use crate::server::Server;
 use crate::{blocking, clock};
 
-/// Keys deleted under one hold of the lock.
+/// Entries of the index dealt with under one hold of the lock.
 const BATCH: usize = 64;
 
 /// Deletes due keys for at most a share of `period` that `active-expire-effort` sets.
 pub fn round(server: &Arc<Server>, period: Duration) {
     let shared = &server.shared;
     if !shared.settings.active_expire.load(Ordering::Relaxed)
-        || shared.gates.is_replica.load(Ordering::Relaxed)
         || shared.gates.loading.load(Ordering::Relaxed)
         || server.paused()
     {
@@ -33,7 +33,7 @@ pub fn round(server: &Arc<Server>, period: Duration) {
     let mut reader = server.store.reader();
     loop {
         let now = clock::unix_ms();
-        let due = match expire::due(&reader.begin(), now, BATCH) {
+        let due = match expire::due(server.node(), &reader.begin(), now, BATCH) {
             Ok(due) => due,
             Err(error) => {
                 log::warn!("Expired keys cannot be read: {error}");
@@ -46,9 +46,9 @@ pub fn round(server: &Arc<Server>, period: Duration) {
     }
 }
 
-/// Deletes those of the keys that are due; how many that were.
-fn delete(server: &Arc<Server>, keys: &[(u32, Vec<u8>)], now: i64) -> usize {
-    let mut deleted;
+/// Deletes those of the keys that are due; how many entries of the index are gone.
+fn delete(server: &Arc<Server>, entries: &[Due], now: i64) -> usize {
+    let mut gone;
     mailbox::hold();
     {
         let Some(mut txn) = server.node().write_unless_busy() else {
@@ -62,13 +62,13 @@ fn delete(server: &Arc<Server>, keys: &[(u32, Vec<u8>)], now: i64) -> usize {
             return 0;
         }
         let mut batch = Batch::new(&mut txn, now);
-        deleted = expire::delete(server.node(), &mut batch, keys);
+        gone = expire::delete(server.node(), &mut batch, entries);
         blocking::serve_ready(server, &mut batch);
         if let Err(error) = batch.store().commit() {
             log::warn!("Expired keys cannot be deleted: {error}");
-            deleted = 0;
+            gone = 0;
         }
     }
     mailbox::release();
-    deleted
+    gone
 }

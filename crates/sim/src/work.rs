@@ -47,8 +47,7 @@ impl World<'_> {
         }
         let store = process.store.clone();
         let parts = Node { store: &store, shared: &process.shared, host: &NoHost };
-        if !process.shared.gates.is_replica.load(Ordering::SeqCst)
-            && let Ok(due) = expire::due(&process.reader.begin(), unix, 64)
+        if let Ok(due) = expire::due(parts, &process.reader.begin(), unix, 64)
             && !due.is_empty()
         {
             let mut txn = store.write();

@@ -15,7 +15,7 @@ use ardb_engine::{RowKey, Rows, RowsMut, Space};
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError};
 
 pub use transfer::{copy, relocate};
-pub use walk::{Due, VisitKey, drop_expiry_entry, due, random_key, scan_keys};
+pub use walk::{Due, VisitKey, drop_expiry_entry, due, has_expiry_entry, random_key, scan_keys};
 
 /// The key's row, or `None` if there is none or its time has come.
 pub fn lookup(rows: &(impl Rows + ?Sized), at: &At<'_>) -> Result<Option<KeyRow>, TypeError> {

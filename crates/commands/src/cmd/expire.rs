@@ -1,4 +1,4 @@
-//! Expiry: EXPIRE and its kin, TTL and its kin, and the deletion of what is due in the background.
+//! Expiry: EXPIRE and its kin, TTL and its kin, and what becomes of an entry of the index that is due.
 //!
 //! Every way to give an expiry is logged as PEXPIREAT with the absolute time, an expiry in the past as DEL. In the master's
 //! stream a past time is kept as it is: the key stays until the master's DEL.
@@ -227,42 +227,31 @@ fn pexpiretime(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     reply_expiry(ctx, args[1], |time| time)
 }
 
-/// Deletes keys whose time has come, the earliest first, at most `budget` of them, and logs a DEL for each. Entries of databases that
-/// were flushed are dropped. How many entries it dealt with: if as many as the budget, there may be more at once. For the server's timer,
-/// under the writer lock with a transaction; does nothing on a replica, where the master decides.
-pub fn expire_cycle(ctx: &mut Ctx<'_>, budget: usize) -> Result<usize, CmdError> {
-    let off = !ctx.shared.settings.active_expire.load(Ordering::Relaxed)
-        || ctx.shared.gates.is_replica.load(Ordering::Relaxed)
-        || ctx.origin == Origin::Stream;
-    if off {
-        return Ok(0);
+/// Deals with an entry of the expiry index that was found due, under the writer lock: deletes its key if that is still due, and logs the DEL; an entry
+/// that belongs to no key is dropped, which is no effect. Whether the entry is gone. On a replica a key waits for the master's DEL.
+pub fn expire_entry(ctx: &mut Ctx<'_>, entry: &keyspace::Due) -> Result<bool, CmdError> {
+    let Some(db) = (0..ctx.shared.settings.databases).find(|&db| ctx.rows.keyspace(db) == entry.keyspace) else {
+        // Its database was flushed.
+        keyspace::drop_expiry_entry(&mut ctx.rows, entry);
+        return Ok(true);
+    };
+    if ctx.shared.gates.is_replica.load(Ordering::Relaxed) {
+        return Ok(false);
     }
-    let due = keyspace::due(&ctx.rows, ctx.now, budget)?;
-    for entry in &due {
-        let db = (0..ctx.shared.settings.databases).find(|&db| ctx.rows.keyspace(db) == entry.keyspace);
-        match db {
-            Some(db) => {
-                if !dispatch::delete_if_due(ctx, db, &entry.key)? {
-                    drop_stray(ctx, db, entry)?;
-                }
-            }
-            None => keyspace::drop_expiry_entry(&mut ctx.rows, entry),
-        }
-    }
-    let mut effects = std::mem::take(&mut ctx.effects);
-    effects.finish(ctx.rows.transaction());
-    Ok(due.len())
+    Ok(dispatch::delete_if_due(ctx, db, &entry.key)? || drop_stray(ctx, db, entry)?)
 }
 
-/// An entry whose key is not due breaks the index's invariant. It must not stop the others.
-fn drop_stray(ctx: &mut Ctx<'_>, db: u32, entry: &keyspace::Due) -> Result<(), CmdError> {
+/// Drops the entry if it breaks the index's invariant, since it must not stop the others. One whose key was given another time, or deleted,
+/// since it was read is no more there to be dropped.
+fn drop_stray(ctx: &mut Ctx<'_>, db: u32, entry: &keyspace::Due) -> Result<bool, CmdError> {
     let at = At::new(&ctx.rows, db, &entry.key, UnixMs::MIN);
     let row = keyspace::lookup(&ctx.rows, &at)?;
-    if row.and_then(|row| row.expiry()) != Some(entry.time) {
-        log::error!("an entry of the expiry index in db {db} had no key; it was removed");
-        keyspace::drop_expiry_entry(&mut ctx.rows, entry);
+    if row.and_then(|row| row.expiry()) == Some(entry.time) || !keyspace::has_expiry_entry(&ctx.rows, entry)? {
+        return Ok(false);
     }
-    Ok(())
+    log::error!("an entry of the expiry index in db {db} had no key; it was removed");
+    keyspace::drop_expiry_entry(&mut ctx.rows, entry);
+    Ok(true)
 }
 
 const READ_FAST: Flags = Flags::READONLY.with(Flags::FAST);

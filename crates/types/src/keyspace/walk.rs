@@ -96,8 +96,16 @@ pub fn due(rows: &(impl Rows + ?Sized), now: UnixMs, limit: usize) -> Result<Vec
 
 /// Removes an entry of the expiry index that belongs to no key: its keyspace was flushed.
 pub fn drop_expiry_entry(rows: &mut (impl RowsMut + ?Sized), entry: &Due) {
-    let mut tail = Vec::with_capacity(8 + entry.key.len());
-    tail.extend_from_slice(&entry.keyspace.0.to_be_bytes());
-    tail.extend_from_slice(&entry.key);
+    let tail = entry_tail(entry);
     rows.delete(RowKey::new(Space::Expiry, 0, expiry_order(entry.time), &tail));
+}
+
+/// Whether the entry is (still) in the index.
+pub fn has_expiry_entry(rows: &(impl Rows + ?Sized), entry: &Due) -> Result<bool, TypeError> {
+    let tail = entry_tail(entry);
+    Ok(rows.get(RowKey::new(Space::Expiry, 0, expiry_order(entry.time), &tail))?.is_some())
+}
+
+fn entry_tail(entry: &Due) -> Vec<u8> {
+    [&entry.keyspace.0.to_be_bytes(), entry.key.as_slice()].concat()
 }
