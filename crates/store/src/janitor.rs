@@ -256,7 +256,9 @@ impl Core {
 
     /// Forgets garbage in the active table.
     fn forget_step(&self) -> bool {
-        let oldest = self.readers.oldest();
+        // In this order, and once: a reader that does not show in its slot yet will stand at `committed` or later, so what was garbage by then is garbage to it.
+        let committed = self.publication.committed();
+        let unneeded = committed.min(self.readers.oldest());
         let mut budget = FORGET_ROWS;
         while budget > 0 {
             // The lock is held over some items: a freeze, which clears the queue, waits for it, so the table is the one they are about.
@@ -264,7 +266,7 @@ impl Core {
             let table = self.publication.current().1.active.clone();
             for _ in 0..FORGET_AT_ONCE {
                 let Some((seq, item)) = janitor.forget.front() else { return false };
-                if *seq > oldest || *seq > self.publication.committed() {
+                if *seq > unneeded {
                     return false;
                 }
                 match item {

@@ -96,6 +96,40 @@ fn readers_see_points_in_time() {
     }
 }
 
+/// A reader that begins while the janitor is at work keeps what is deleted after that.
+#[test]
+fn the_janitor_forgets_nothing_that_a_reader_has_just_begun_to_read() {
+    let mut world = World::new();
+    world.segment_bytes = 1 << 20;
+    world.memory.changed = 64 << 20;
+    let (store, _) = world.open();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reader = store.reader();
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                dump(&reader.begin(), Direction::Forward).expect("no faults");
+                rounds += 1;
+            }
+            rounds
+        });
+        let janitor = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                store.janitor_step().expect("no faults");
+            }
+        });
+        for _ in 0..15_000 {
+            let fields: Vec<Op> = (0..12).map(|field| Op::Field(0, 2, field, 1)).collect();
+            commit(&store, &fields);
+            commit(&store, &[Op::Del(0, 2)]);
+        }
+        stop.store(true, Ordering::Relaxed);
+        janitor.join().expect("the janitor goes on");
+        assert!(reader.join().expect("each snapshot is whole") > 3);
+    });
+}
+
 #[test]
 fn an_idle_reader_does_not_hold_memory() {
     let world = World::new();
