@@ -166,7 +166,7 @@ impl Core {
             readers: Readers::default(),
             writer: Mutex::new(writer),
             checkpointer: Mutex::new(Checkpointer { position, frozen: None }),
-            janitor: Mutex::new(Janitor::default()),
+            janitor: Mutex::new(Janitor::new(generation)),
             graveyard: Mutex::new(Vec::new()),
             budget,
             databases,

@@ -167,7 +167,7 @@ impl Store {
         loader.core().checkpoint()?;
         self.shared.options.disk.sync_dir(&self.shared.options.dir)?;
         let stand = loader.core().stand(false, &|| false)?;
-        let mut janitor = Janitor::default();
+        let mut janitor = Janitor::new(loader.generation);
         janitor.load(&*stand.snapshot)?;
         debug_assert_eq!(stand.position, position, "the new engine stands where the log will begin");
 
@@ -226,6 +226,8 @@ impl Store {
         let engine = loader.core().engine.read().clone();
         let writer = txn.writer();
         let seq = writer.seq;
+        // Before the view: what the old one's waits for would be looked for in the new tables.
+        *core.janitor.lock() = janitor;
         let old = core.publication.change(|view| {
             // A new core over the same engine would number its views from 1; these go on from the old number.
             let number = view.number + 1;
@@ -253,7 +255,6 @@ impl Store {
         *core.engine.write() = engine;
         checkpointer.position = position;
         checkpointer.frozen = None;
-        *core.janitor.lock() = janitor;
         core.changed.store(0, Ordering::Relaxed);
         core.dirty_since.store(0, Ordering::Relaxed);
         core.failing.store(false, Ordering::Relaxed);

@@ -15,7 +15,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 
-use ardb_base::id::ObjectId;
+use ardb_base::id::{Generation, ObjectId};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, RowsMut, Snapshot, Space};
 
 use crate::core::Core;
@@ -62,9 +62,11 @@ struct Walk {
     told: u64,
 }
 
-/// What waits to be deleted.
-#[derive(Debug, Default)]
+/// What waits to be deleted, of one generation.
+#[derive(Debug)]
 pub struct Janitor {
+    /// In which all the numbers below mean what they mean.
+    generation: Generation,
     /// What to forget in the active table, by the commit that made it garbage.
     forget: VecDeque<(u64, Forget)>,
     /// Objects with rows in the engine, perhaps.
@@ -91,6 +93,17 @@ pub struct Plan {
 }
 
 impl Janitor {
+    /// For a generation in which nothing waits.
+    pub fn new(generation: Generation) -> Janitor {
+        Janitor {
+            generation,
+            forget: VecDeque::new(),
+            objects: VecDeque::new(),
+            keyspaces: VecDeque::new(),
+            walked: Vec::new(),
+        }
+    }
+
     /// A row of a fresh group was deleted at `seq`.
     pub fn deleted(&mut self, seq: u64, place: Place, tail: &[u8]) {
         self.forget.push_back((seq, Forget::Row(place, Tail::new(tail))));
@@ -294,8 +307,10 @@ impl Core {
 
     /// Walks on in the first flushed keyspace, discarding the objects that its keys name, and forgets in the active table what was walked.
     fn walk_step(&self) -> Result<bool, CommitError> {
-        let Some(walk) = self.janitor.lock().keyspaces.front().cloned() else {
-            return Ok(false);
+        let (walk, generation) = {
+            let janitor = self.janitor.lock();
+            let Some(walk) = janitor.keyspaces.front().cloned() else { return Ok(false) };
+            (walk, janitor.generation)
         };
         // Nobody writes to a dead keyspace, so the rows can be read before the lock is taken.
         let range = RowRange { space: Space::Key, group: walk.keyspace, from: (walk.next, b""), to: None };
@@ -304,6 +319,10 @@ impl Core {
         let mut last = walk.next;
         let mut objects = Vec::new();
         let (_, view) = self.publication.current();
+        if view.generation != generation {
+            // A full sync is being installed: there the number may be that of a database.
+            return Ok(false);
+        }
         let read = view.scan(range, Direction::Forward, self.publication.committed(), &mut |key, value| {
             if rows >= WALK_ROWS && key.order != last {
                 next = Some(key.order);
@@ -314,7 +333,6 @@ impl Core {
             objects.extend(object_of(value));
             ControlFlow::Continue(())
         });
-        let generation = view.generation;
         drop(view);
         if let Err(error) = read {
             log::warn!("janitor: cannot read a flushed database, trying again later: {error}");
@@ -324,7 +342,6 @@ impl Core {
         let unseen = self.readers.oldest() >= walk.seq;
         let mut txn = WriteTxn::new(self);
         if txn.writer().view.1.generation != generation {
-            // Its numbers mean other things in the new generation.
             return Ok(false);
         }
         for &object in &objects {
@@ -359,3 +376,7 @@ impl Core {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+#[path = "janitor_tests.rs"]
+mod tests;
