@@ -60,6 +60,8 @@ struct Walk {
     next: u64,
     /// The walk so far has gone into a checkpoint.
     told: u64,
+    /// The rows walked so far were all forgotten in the active table: no reader needed them.
+    forgotten: bool,
 }
 
 /// What waits to be deleted, of one generation.
@@ -119,7 +121,7 @@ impl Janitor {
 
     /// A keyspace was given up at `seq`.
     pub fn flushed(&mut self, seq: u64, keyspace: u64) {
-        self.keyspaces.push_back(Walk { keyspace, seq, next: 0, told: 0 });
+        self.keyspaces.push_back(Walk { keyspace, seq, next: 0, told: 0, forgotten: true });
     }
 
     /// Things that wait, for INFO.
@@ -347,8 +349,9 @@ impl Core {
         for &object in &objects {
             txn.discard(object);
         }
-        let fresh = walk.keyspace >= txn.writer().view.1.active.fresh_from();
-        if next.is_none() && fresh && unseen {
+        let forgotten = walk.forgotten && unseen;
+        let gone = next.is_none() && forgotten && walk.keyspace >= txn.writer().view.1.active.fresh_from();
+        if gone {
             // The engine never heard of it, and will not: the rows go below.
             txn.delete(RowKey::new(Space::Garbage, walk.keyspace, 0, b""));
         }
@@ -362,10 +365,13 @@ impl Core {
         // Others only append to the queue (or, with a new generation, replace it).
         if janitor.keyspaces.front().is_some_and(|first| first.keyspace == walk.keyspace) {
             match next {
-                Some(next) => janitor.keyspaces[0].next = next,
+                Some(next) => {
+                    janitor.keyspaces[0].next = next;
+                    janitor.keyspaces[0].forgotten = forgotten;
+                }
                 None => {
                     let walk = janitor.keyspaces.pop_front();
-                    if !(fresh && unseen) {
+                    if !gone {
                         janitor.walked.extend(walk);
                     }
                 }

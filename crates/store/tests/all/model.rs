@@ -222,6 +222,26 @@ fn a_big_flush_is_deleted_in_steps_whatever_happens_between() {
     }
 }
 
+/// A keyspace that never reached the engine, the first part of which was walked while a reader stood before the flush.
+#[test]
+fn what_a_reader_kept_of_a_fresh_keyspace_does_not_go_into_the_engine_later() {
+    let world = World::new();
+    let (store, _) = world.open();
+    for key in 0..600 {
+        commit(&store, &[Op::Set(0, key, 1)]);
+    }
+    let mut reader = store.reader();
+    let before = reader.begin();
+    commit(&store, &[Op::Flush(0)]);
+    assert!(store.janitor_step().expect("no faults"));
+    assert_eq!(dump(&before, Direction::Forward).expect("no faults")[0].len(), 600);
+    drop(before);
+    while store.janitor_step().expect("no faults") {}
+    store.checkpoint().expect("no faults");
+    store.checkpoint().expect("no faults");
+    nothing_leaks_in(store, &world, &empty_model());
+}
+
 #[test]
 fn what_an_old_reader_fetches_is_not_kept_for_new_ones() {
     let mut world = World::new();
