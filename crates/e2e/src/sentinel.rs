@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::reply::Reply;
-use crate::server::{Server, free_port, fresh_dir};
+use crate::server::{Port, Server, fresh_dir};
 use crate::wait::{follow, wait_linked, wait_until};
 use crate::{Result, error, peers};
 
@@ -27,6 +27,8 @@ const BATCH: u64 = 16;
 /// The Sentinels. They end with this.
 pub struct Sentinels {
     ports: Vec<u16>,
+    /// What keeps these ports for them.
+    claims: Vec<Port>,
     children: Vec<Child>,
     dir: PathBuf,
 }
@@ -38,11 +40,12 @@ impl Sentinels {
     /// If they do not find its replicas and each other within half a minute.
     pub fn start(master: u16, replicas: usize, down_after: Duration) -> Result<Sentinels> {
         let program = peers::peer("redis-sentinel")?;
-        let mut all = Sentinels { ports: Vec::new(), children: Vec::new(), dir: fresh_dir() };
+        let mut all = Sentinels { ports: Vec::new(), claims: Vec::new(), children: Vec::new(), dir: fresh_dir()? };
         for index in 0..SENTINELS {
             let dir = all.dir.join(index.to_string());
             std::fs::create_dir_all(&dir)?;
-            let port = free_port()?;
+            let claim = Port::free()?;
+            let port = claim.number;
             let file = dir.join("sentinel.conf");
             let ms = down_after.as_millis();
             std::fs::write(
@@ -59,6 +62,7 @@ impl Sentinels {
             command.arg(&file).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
             all.children.push(command.spawn()?);
             all.ports.push(port);
+            all.claims.push(claim);
         }
         wait_until("each Sentinel knows the group", Duration::from_secs(30), || {
             for &port in &all.ports {

@@ -6,7 +6,10 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,13 +128,14 @@ impl Setup {
         let program = self.program()?;
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
-            None => fresh_dir(),
+            None => fresh_dir()?,
         };
         std::fs::create_dir_all(&dir)?;
         let mut last = error("not tried");
         // Another process may take the port between the test for it and the start.
         for _ in 0..5 {
-            let port = free_port()?;
+            let claim = Port::free()?;
+            let port = claim.number;
             let mut arguments = vec!["--port".to_string(), port.to_string()];
             arguments.extend(["--dir".to_string(), dir.to_string_lossy().into_owned()]);
             let given = |name: &str| self.directives.iter().any(|(other, _)| other == name);
@@ -152,6 +156,7 @@ impl Setup {
                 arguments,
                 environment: self.environment.clone(),
                 port,
+                _claim: claim,
                 dir: dir.clone(),
                 own_dir: self.own_dir,
                 child: None,
@@ -179,27 +184,56 @@ pub fn stands_in() -> bool {
         .is_ok_and(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("redis")))
 }
 
-/// A new folder for one server.
-pub(crate) fn fresh_dir() -> PathBuf {
+/// A new folder for one server, which nobody else has, not even a process with this one's number that ended long ago and left its own.
+pub(crate) fn fresh_dir() -> Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("ardb-e2e-{}-{count}", std::process::id()))
-}
-
-/// A loopback port that nobody listens on. It lies below the ports that the kernel hands to outgoing connections: a
-/// replica that calls a dead master's port from that very port would be connected to itself.
-pub(crate) fn free_port() -> Result<u16> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40;
-    let mut random = Random::new(seed.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)));
-    for _ in 0..200 {
-        let port = 12_000 + random.below(18_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("ardb-e2e-{}-{count}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(failure) if failure.kind() == ErrorKind::AlreadyExists => {}
+            Err(failure) => return Err(failure),
         }
     }
-    Err(error("no free port"))
+}
+
+/// A loopback port for one server, claimed among all processes of these tests: nobody listens on the port of a server that is dead for the
+/// moment, and it must be free when that one comes back. The claim ends with this.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    /// A name in the kernel that can be bound once on a machine, and goes with the process.
+    _claim: UnixListener,
+}
+
+impl Port {
+    /// A port that nobody listens on or has claimed. It lies below the ports that the kernel hands to outgoing connections: a
+    /// replica that calls a dead master's port from that very port would be connected to itself.
+    pub(crate) fn free() -> Result<Port> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seed = now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40;
+        let mut random = Random::new(seed.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)));
+        for _ in 0..200 {
+            let number = 12_000 + random.below(18_000) as u16;
+            let Some(claim) = claim(number)? else { continue };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Ok(Port { number, _claim: claim });
+            }
+        }
+        Err(error("no free port"))
+    }
+}
+
+/// The claim on a port, if nobody has it.
+fn claim(port: u16) -> Result<Option<UnixListener>> {
+    let name = SocketAddr::from_abstract_name(format!("ardb-e2e-port-{port}"))?;
+    match UnixListener::bind_addr(&name) {
+        Ok(claim) => Ok(Some(claim)),
+        Err(failure) if failure.kind() == ErrorKind::AddrInUse => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// A running (or killed) server.
@@ -210,6 +244,7 @@ pub struct Server {
     environment: Vec<(String, OsString)>,
     /// The loopback port it listens on, over all its lives.
     pub port: u16,
+    _claim: Port,
     /// Its folder.
     pub dir: PathBuf,
     own_dir: bool,
@@ -432,4 +467,39 @@ fn stands_still(pid: u32) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_port_is_not_given_again_until_its_claim_ends() {
+        let port = Port::free().unwrap();
+        assert!(claim(port.number).unwrap().is_none(), "nobody listens on it, and yet it is taken");
+        let number = port.number;
+        drop(port);
+        assert!(claim(number).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_that_is_there_is_nobodys() {
+        let one = fresh_dir().unwrap();
+        let other = fresh_dir().unwrap();
+        assert_ne!(one, other);
+        // The next one, left behind by an earlier process.
+        let count: u64 = other.to_string_lossy().rsplit('-').next().unwrap().parse().unwrap();
+        let mut left: Vec<PathBuf> = Vec::new();
+        for next in count + 1..count + 4 {
+            let dir = std::env::temp_dir().join(format!("ardb-e2e-{}-{next}", std::process::id()));
+            if std::fs::create_dir(&dir).is_ok() {
+                left.push(dir);
+            }
+        }
+        let fresh = fresh_dir().unwrap();
+        assert!(!left.contains(&fresh));
+        for dir in left.iter().chain([&one, &other, &fresh]) {
+            std::fs::remove_dir(dir).unwrap();
+        }
+    }
 }
