@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::reply::Reply;
+use crate::reply::{Extent, Reply};
 use crate::{Result, error};
 
 /// One command: its name and arguments.
@@ -33,6 +33,10 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes from which on a reply's end is looked for before it is taken apart: else a long one would be taken apart again for every part
+/// of it that comes.
+const LONG: usize = 64 << 10;
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -54,6 +58,8 @@ pub struct Client {
     input: Vec<u8>,
     /// Where in `input` the next reply starts.
     at: usize,
+    /// How far it is understood, if it is a long one.
+    extent: Extent,
     /// Replies that are on their way.
     pending: usize,
 }
@@ -61,7 +67,7 @@ pub struct Client {
 impl Client {
     fn over(stream: Stream) -> Result<Client> {
         stream.timeouts(Some(Duration::from_secs(60)))?;
-        Ok(Client { stream, out: Vec::new(), input: Vec::new(), at: 0, pending: 0 })
+        Ok(Client { stream, out: Vec::new(), input: Vec::new(), at: 0, extent: Extent::default(), pending: 0 })
     }
 
     /// Connects to a loopback port.
@@ -154,8 +160,11 @@ impl Client {
             self.flush()?;
         }
         loop {
-            if let Some((reply, length)) = Reply::decode(&self.input[self.at..])? {
+            let have = &self.input[self.at..];
+            let whole = have.len() < LONG || self.extent.find(have)?.is_some();
+            if whole && let Some((reply, length)) = Reply::decode(have)? {
                 self.at += length;
+                self.extent = Extent::default();
                 if !matches!(reply, Reply::Push(_)) {
                     self.pending = self.pending.saturating_sub(1);
                 }
@@ -183,6 +192,7 @@ impl Client {
                     let bytes = self.input.split_off(self.at);
                     self.input.clear();
                     self.at = 0;
+                    self.extent = Extent::default();
                     return Ok(bytes);
                 }
                 Err(failure) => return Err(failure),

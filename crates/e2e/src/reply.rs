@@ -53,6 +53,46 @@ fn number(text: &[u8]) -> Result<i64> {
         .ok_or_else(|| error(format!("not a number in a reply: {:?}", String::from_utf8_lossy(text))))
 }
 
+/// Where the reply at the front of some bytes ends, found while they come in without looking at any of them twice: a reply of a
+/// million items arrives in hundreds of parts.
+#[derive(Debug, Default)]
+pub struct Extent {
+    /// What lies before is understood.
+    at: usize,
+    /// Items still to come, those of all levels together; `None` before the first line.
+    open: Option<usize>,
+}
+
+impl Extent {
+    /// The length of the reply; `None` if it is not whole yet. `bytes` are those of the last call with more behind them.
+    ///
+    /// # Errors
+    /// If the bytes are no reply.
+    pub fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
+        while self.open != Some(0) {
+            let Some((head, mut next)) = line(bytes, self.at) else { return Ok(None) };
+            let mut open = self.open.unwrap_or(1) - 1;
+            match head.split_first() {
+                Some((b'$' | b'=', text)) => {
+                    if let Ok(length) = usize::try_from(number(text)?) {
+                        next = next.saturating_add(length).saturating_add(2);
+                    }
+                }
+                Some((kind @ (b'*' | b'~' | b'>' | b'%'), text)) => {
+                    let count = usize::try_from(number(text)?).unwrap_or(0);
+                    open = open.saturating_add(count.saturating_mul(if *kind == b'%' { 2 } else { 1 }));
+                }
+                _ => {}
+            }
+            if bytes.len() < next {
+                return Ok(None);
+            }
+            (self.at, self.open) = (next, Some(open));
+        }
+        Ok(Some(self.at))
+    }
+}
+
 impl Reply {
     /// Takes one reply from the front of `bytes` and says how long it was; `None` if it is not whole yet.
     ///
@@ -232,9 +272,14 @@ mod tests {
     #[test]
     fn decodes_each_kind_and_waits_for_the_rest_of_a_partial_one() {
         let wire = b"*7\r\n+OK\r\n-ERR x\r\n:-5\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n%1\r\n,1.5\r\n#t\r\n".as_slice();
+        let mut extent = Extent::default();
         for end in 0..wire.len() {
             assert_eq!(Reply::decode(&wire[..end]).unwrap(), None, "the first {end} bytes are no reply");
+            assert_eq!(extent.find(&wire[..end]).unwrap(), None, "it does not end after {end} bytes");
         }
+        let more = [wire, b"+OK\r\n"].concat();
+        assert_eq!(extent.find(&more).unwrap(), Some(wire.len()));
+        assert_eq!(Extent::default().find(&more).unwrap(), Some(wire.len()));
         let (reply, length) = Reply::decode(wire).unwrap().unwrap();
         assert_eq!(length, wire.len());
         assert_eq!(
