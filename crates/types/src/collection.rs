@@ -241,7 +241,7 @@ impl Collection {
     /// One member, each with the same probability; `None` only if there is none. The cost does not depend on the size.
     pub fn random(&self, rows: &(impl Rows + ?Sized), random: &mut Random) -> Result<Option<Member>, TypeError> {
         match self.held() {
-            Held::Rows(object) => Ok(random_member(rows, object, self.size, random)?),
+            Held::Rows(object) => random_member(rows, object, self.size, random),
             Held::Packed(_) if self.size == 0 => Ok(None),
             Held::Packed(mut entries) => {
                 let entry = entries.nth(random.below(self.size))?;
@@ -259,7 +259,7 @@ impl Collection {
     ) -> Result<Vec<Member>, TypeError> {
         let mut all = match self.held() {
             Held::Packed(entries) => entries.all(self.size)?,
-            Held::Rows(object) => return Ok(random_members(rows, object, self.size, count, random)?),
+            Held::Rows(object) => return random_members(rows, object, self.size, count, random),
         };
         let wanted = usize::try_from(count).map_or(all.len(), |count| count.min(all.len()));
         for place in 0..wanted {
@@ -392,6 +392,8 @@ impl Walk {
 const WINDOW: u64 = 4;
 /// More members than this in a window are so rare (once in 10^8 windows) that the bias against them cannot be seen.
 const WINDOW_MOST: u64 = 28;
+/// Windows that are drawn before the size is held to be wrong. One in seven is accepted at least, so as many are never needed.
+const WINDOW_TRIES: u32 = 1000;
 
 /// Calls `visit` with the rows of one window of the hash space, drawn so that each member of the object is equally likely to be in it.
 ///
@@ -405,9 +407,9 @@ pub fn random_window(
     (mean, most): (u64, u64),
     random: &mut Random,
     found: &mut Vec<(Vec<u8>, Value)>,
-) -> Result<(), EngineError> {
+) -> Result<(), TypeError> {
     let bits = (size / mean.max(1)).checked_ilog2().unwrap_or(0);
-    loop {
+    for _ in 0..WINDOW_TRIES {
         found.clear();
         let (from, to) = if bits == 0 {
             (0, u64::MAX)
@@ -425,6 +427,7 @@ pub fn random_window(
             return Ok(());
         }
     }
+    Err(TypeError::Corrupt("a collection has far fewer members than it counts".into()))
 }
 
 /// One member of the object, each with the same probability; `None` only if there is none. The cost does not depend on the size.
@@ -433,7 +436,7 @@ pub fn random_member(
     object: ObjectId,
     size: u64,
     random: &mut Random,
-) -> Result<Option<(Vec<u8>, Value)>, EngineError> {
+) -> Result<Option<(Vec<u8>, Value)>, TypeError> {
     let mut found = Vec::new();
     random_window(rows, object, size, (WINDOW, WINDOW_MOST), random, &mut found)?;
     if found.is_empty() {
@@ -450,7 +453,7 @@ fn random_members(
     size: u64,
     count: u64,
     random: &mut Random,
-) -> Result<Vec<(Vec<u8>, Value)>, EngineError> {
+) -> Result<Vec<(Vec<u8>, Value)>, TypeError> {
     let mut chosen: Vec<(Vec<u8>, Value)> = Vec::new();
     if count.saturating_mul(3) >= size || size <= 2 * WINDOW {
         // Reservoir sampling over all members (Knuth's algorithm R): memory is that of the reply.
