@@ -30,7 +30,11 @@ fn main() -> ExitCode {
             ("seed", "", "of the commands"),
             ("upto", "0", "stop after the command with this number (0: do not)"),
             ("mismatches", "1", "stop after so many"),
-            ("servers", "rocksdb,memory,redis", "which: rocksdb and memory are engines of ardb, redis is Redis 7.0"),
+            (
+                "servers",
+                "rocksdb,memory,redis",
+                "which: rocksdb and memory are engines of ardb, tight is ardb that packs only the smallest collections (then skip OBJECT, whose answers are by these limits), redis is Redis 7.0",
+            ),
             ("only", "", "only rows of the table that name one of these commands"),
             ("skip", "", "no rows of the table that name one of these commands"),
         ],
@@ -45,6 +49,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// The limits of the server `tight`.
+const TIGHT: [(&str, &str); 8] = [
+    ("appendfsync", "no"),
+    ("hash-max-listpack-entries", "4"),
+    ("set-max-intset-entries", "5"),
+    ("set-max-listpack-entries", "3"),
+    ("set-max-listpack-value", "8"),
+    ("zset-max-listpack-entries", "4"),
+    ("zset-max-listpack-value", "10"),
+    ("list-max-listpack-size", "3"),
+];
+
 fn list(text: &str) -> Vec<String> {
     text.split(',').filter(|name| !name.is_empty()).map(str::to_uppercase).collect()
 }
@@ -55,8 +71,12 @@ fn run(options: &Options) -> Result<bool> {
     for name in options.text("servers").split(',') {
         let setup = match name {
             "rocksdb" | "memory" => Setup::ardb().with_own("storage-engine", name).with("appendfsync", "no"),
+            // Here collections go over from their key's row to rows all the time.
+            "tight" => TIGHT.iter().fold(Setup::ardb().with_own("storage-engine", "memory"), |setup, (name, value)| {
+                setup.with(name, value)
+            }),
             "redis" => Setup::redis("7.0"),
-            other => return Err(error(format!("--servers {other}: rocksdb, memory or redis"))),
+            other => return Err(error(format!("--servers {other}: rocksdb, memory, tight or redis"))),
         };
         servers.push((name.to_string(), setup.start()?));
     }
