@@ -14,6 +14,7 @@ use ardb_resp::Reply;
 use ardb_types::At;
 
 use crate::effects::Effects;
+use crate::error::{self, CmdError};
 use crate::session::Session;
 use crate::shared::{Events, Shared};
 
@@ -38,6 +39,9 @@ pub trait Transaction: RowsMut {
     fn savepoint(&mut self) -> Savepoint;
     /// Takes back all row changes, and all payload, since then.
     fn rollback_to(&mut self, savepoint: Savepoint);
+    /// Forgets this savepoint, which is the last that was made: nothing goes back there. What was overwritten since need not be kept once
+    /// no savepoint is left.
+    fn release(&mut self, savepoint: Savepoint);
 }
 
 /// The data as the command may use them.
@@ -240,6 +244,12 @@ impl<'a> Ctx<'a> {
         self.shared.notify(class, event, db, key);
     }
 
+    /// An error if the reply that began at `start` is longer than a client may get. For replies whose length is not bounded by the data.
+    pub fn check_reply(&self, start: usize) -> Result<(), CmdError> {
+        let most = self.shared.settings.max_reply.load(Ordering::Relaxed);
+        if (self.out.len() - start) as u64 > most { Err(error::REPLY_TOO_LONG) } else { Ok(()) }
+    }
+
     /// Counts a read of `key` of the selected database for INFO, and publishes a miss.
     pub fn looked_up(&self, key: &[u8], found: bool) {
         let stats = &self.shared.stats;
@@ -271,6 +281,33 @@ impl<'a> Ctx<'a> {
         // A replica's log is its master's stream and nothing else: what clients write there, if they may, stays out of it.
         if self.origin == Origin::Client && !self.shared.gates.is_replica.load(Ordering::Relaxed) {
             self.effects.append(self.rows.transaction(), db, args);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use crate::testing::Harness;
+
+    #[test]
+    fn replies_that_repeat_members_end() {
+        let mut server = Harness::new();
+        server.run("SADD s a");
+        server.run("HSET h f v");
+        server.run("ZADD z 1 a");
+        let commands = ["SRANDMEMBER s", "HRANDFIELD h", "ZRANDMEMBER z"];
+        server.shared.settings.max_reply.store(10_000, Ordering::Relaxed);
+        for command in commands {
+            assert!(server.run(&format!("{command} -1000")).starts_with("*1000 "));
+            for count in ["-9223372036854775807", "-4611686018427387904", "-2000"] {
+                let reply = server.run(&format!("{command} {count}"));
+                assert!(reply.starts_with("-ERR the reply would be longer"), "{command} {count}: {}", &reply[..60]);
+            }
+            let reply = server.run(&format!("{command} -9223372036854775808"));
+            let range = "value must between -9223372036854775807 and 9223372036854775807";
+            assert_eq!(reply, format!("-ERR value is out of range, {range}"));
         }
     }
 }

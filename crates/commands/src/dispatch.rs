@@ -86,6 +86,16 @@ pub fn shuns_writer(session: &Session, command: &Command) -> bool {
     }
 }
 
+/// Whether the reply to this command depends on the data, so that it is worth nothing if the transaction that it ran in fails. What
+/// concerns the connection alone (SELECT, SUBSCRIBE, MULTI and what it queues) has taken effect all the same.
+#[must_use]
+pub fn depends_on_data(session: &Session, command: &Command) -> bool {
+    let flags = command.flags;
+    !will_queue(session, command)
+        && command.name != "watch"
+        && (flags.needs_writer() || flags.has(Flags::READONLY) || flags.has(Flags::MAY_REPLICATE))
+}
+
 /// Whether a command that only reads meets a key whose time has come. On a master it then runs under the writer lock, where the key is
 /// deleted first, so that a key that was looked at in vain no longer counts.
 #[must_use]
@@ -178,7 +188,7 @@ pub fn execute(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> 
     }
     if will_queue(ctx.session, command) {
         if let Some(queue) = ctx.session.multi.as_mut() {
-            queue.bytes += args.iter().map(|arg| arg.len()).sum::<usize>();
+            queue.bytes += Queued::cost(args);
             queue.commands.push(Queued { command, args: args.iter().map(|arg| arg.to_vec()).collect() });
         }
         ctx.out.simple("QUEUED");
@@ -226,7 +236,8 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
     }
     let reply_start = ctx.out.len();
     let dirty_before = std::mem::take(&mut ctx.dirty);
-    let explicit_before = std::mem::take(&mut ctx.effects.explicit);
+    let effects_before = ctx.effects;
+    ctx.effects.explicit = false;
     let savepoint = writes.then(|| ctx.rows.transaction().savepoint());
     let result = (command.handler)(ctx, args);
     let outcome = match result {
@@ -234,11 +245,15 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
             if writes && ctx.dirty > 0 && !ctx.effects.explicit {
                 ctx.log_effect(ctx.session.db, args);
             }
+            if let Some(savepoint) = savepoint {
+                ctx.rows.transaction().release(savepoint);
+            }
             outcome
         }
         Err(error) => {
             if let Some(savepoint) = savepoint {
                 ctx.rows.transaction().rollback_to(savepoint);
+                ctx.effects = effects_before;
             }
             ctx.dirty = 0;
             ctx.out.truncate(reply_start);
@@ -247,7 +262,7 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
         }
     };
     ctx.dirty += dirty_before;
-    ctx.effects.explicit = explicit_before;
+    ctx.effects.explicit = effects_before.explicit;
     outcome
 }
 

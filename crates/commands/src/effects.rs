@@ -33,7 +33,7 @@ fn append_header(out: &mut Vec<u8>, kind: u8, n: usize) {
 }
 
 /// What one command has logged so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Effects {
     /// Where its first effect stands in the payload.
     start: Option<usize>,

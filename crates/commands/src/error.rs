@@ -53,6 +53,8 @@ texts! {
     NOT_INTEGER = "ERR value is not an integer or out of range";
     NOT_FLOAT = "ERR value is not a valid float";
     OUT_OF_RANGE = "ERR value is out of range";
+    COUNT_OUT_OF_RANGE = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+    REPLY_TOO_LONG = "ERR the reply would be longer than a client may get (client-output-buffer-limit)";
     MUST_BE_POSITIVE = "ERR value is out of range, must be positive";
     INDEX_OUT_OF_RANGE = "ERR index out of range";
     NO_SUCH_KEY = "ERR no such key";

@@ -17,12 +17,23 @@ pub struct Queued {
     pub args: Vec<Vec<u8>>,
 }
 
+impl Queued {
+    /// What an argument takes besides its bytes: a vector, and the allocator's part.
+    const ARGUMENT: usize = size_of::<Vec<u8>>() + 16;
+
+    /// Bytes of memory that a command with these arguments takes in the queue.
+    #[must_use]
+    pub fn cost(args: &[&[u8]]) -> usize {
+        size_of::<Queued>() + args.iter().map(|arg| Queued::ARGUMENT + arg.len()).sum::<usize>()
+    }
+}
+
 /// An open MULTI.
 #[derive(Default)]
 pub struct Queue {
     /// What EXEC will run.
     pub commands: Vec<Queued>,
-    /// Bytes of arguments held, bounded by the query buffer limit.
+    /// Bytes of memory held, bounded by the query buffer limit.
     pub bytes: usize,
     /// A command was refused while queueing: EXEC will abort.
     pub failed: bool,

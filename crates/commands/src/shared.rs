@@ -3,7 +3,7 @@
 //! Everything here may be used from any thread. Locks are held for moments and never across I/O. Registration of watches and of
 //! waiting clients happens under the writer lock, so that no change can slip in between a look and a registration.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
@@ -105,6 +105,9 @@ impl Events {
     }
 }
 
+/// Bytes of a reply that names members again and again (SRANDMEMBER with a negative count), at most.
+pub const MAX_REPLY: u64 = 256 << 20;
+
 /// Settings that data commands read. The server's configuration writes them.
 #[derive(Debug)]
 pub struct Settings {
@@ -114,6 +117,8 @@ pub struct Settings {
     pub notify: AtomicU64,
     /// `proto-max-bulk-len`, bytes.
     pub max_bulk: AtomicU64,
+    /// Bytes of a reply whose length is not bounded by the data: at most [`MAX_REPLY`], less if `client-output-buffer-limit` says so.
+    pub max_reply: AtomicU64,
     /// `lua-time-limit`, ms.
     pub script_limit: AtomicU64,
     /// `hash-max-listpack-entries`: by these, small collections are held whole in their key's row, and OBJECT ENCODING answers.
@@ -204,6 +209,26 @@ pub struct Waiter {
 
 /// A database and a key.
 pub type DbKey = (u32, Vec<u8>);
+
+/// Keys that changed and have clients waiting: each once, in the order of their first change.
+#[derive(Default)]
+struct Ready {
+    order: Vec<DbKey>,
+    known: HashSet<DbKey>,
+}
+
+impl Ready {
+    fn add(&mut self, place: &DbKey) {
+        if self.known.insert(place.clone()) {
+            self.order.push(place.clone());
+        }
+    }
+
+    fn take(&mut self) -> Vec<DbKey> {
+        self.known.clear();
+        std::mem::take(&mut self.order)
+    }
+}
 
 /// A subscriber of a channel or pattern.
 #[derive(Clone)]
@@ -370,7 +395,7 @@ pub struct Shared {
     waiters: Mutex<HashMap<DbKey, VecDeque<Waiter>>>,
     waiter_count: AtomicUsize,
     tickets: AtomicU64,
-    ready: Mutex<Vec<DbKey>>,
+    ready: Mutex<Ready>,
 }
 
 impl Shared {
@@ -383,6 +408,7 @@ impl Shared {
                 databases,
                 notify: AtomicU64::new(0),
                 max_bulk: AtomicU64::new(512 << 20),
+                max_reply: AtomicU64::new(MAX_REPLY),
                 script_limit: AtomicU64::new(5000),
                 hash_max_entries: AtomicU64::new(512),
                 hash_max_value: AtomicU64::new(64),
@@ -409,7 +435,7 @@ impl Shared {
             waiters: Mutex::new(HashMap::new()),
             waiter_count: AtomicUsize::new(0),
             tickets: AtomicU64::new(0),
-            ready: Mutex::new(Vec::new()),
+            ready: Mutex::new(Ready::default()),
         }
     }
 
@@ -443,10 +469,7 @@ impl Shared {
         if self.waiter_count.load(Ordering::SeqCst) > 0 {
             let place = (db, key.to_vec());
             if self.waiters.lock().contains_key(&place) {
-                let mut ready = self.ready.lock();
-                if !ready.contains(&place) {
-                    ready.push(place);
-                }
+                self.ready.lock().add(&place);
             }
         }
     }
@@ -463,11 +486,7 @@ impl Shared {
         if self.waiter_count.load(Ordering::SeqCst) > 0 {
             let waiters = self.waiters.lock();
             let mut ready = self.ready.lock();
-            for place in waiters.keys().filter(|(d, _)| *d == db) {
-                if !ready.contains(place) {
-                    ready.push(place.clone());
-                }
-            }
+            waiters.keys().filter(|(d, _)| *d == db).for_each(|place| ready.add(place));
         }
     }
 
@@ -484,25 +503,28 @@ impl Shared {
         let mut waiters = self.waiters.lock();
         for key in keys {
             let line = waiters.entry((db, key.clone())).or_default();
-            if line.iter().any(|w| w.client == client) {
+            let place = line.partition_point(|w| w.ticket < ticket);
+            if line.get(place).is_some_and(|w| w.ticket == ticket) {
+                // It named the key twice.
                 continue;
             }
-            let place = line.partition_point(|w| w.ticket < ticket);
             line.insert(place, Waiter { client, mailbox: mailbox.clone(), ticket });
             self.waiter_count.fetch_add(1, Ordering::SeqCst);
         }
         ticket
     }
 
-    /// The client no longer waits for these keys.
-    pub fn stop_waiting(&self, db: u32, keys: &[Vec<u8>], client: u64) {
+    /// The client with this ticket no longer waits for these keys.
+    pub fn stop_waiting(&self, db: u32, keys: &[Vec<u8>], ticket: u64) {
         let mut waiters = self.waiters.lock();
         for key in keys {
             let place = (db, key.clone());
             if let Some(line) = waiters.get_mut(&place) {
-                let before = line.len();
-                line.retain(|w| w.client != client);
-                self.waiter_count.fetch_sub(before - line.len(), Ordering::SeqCst);
+                let at = line.partition_point(|w| w.ticket < ticket);
+                if line.get(at).is_some_and(|w| w.ticket == ticket) {
+                    line.remove(at);
+                    self.waiter_count.fetch_sub(1, Ordering::SeqCst);
+                }
                 if line.is_empty() {
                     waiters.remove(&place);
                 }
@@ -516,13 +538,16 @@ impl Shared {
         if self.waiter_count.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
-        std::mem::take(&mut *self.ready.lock())
+        self.ready.lock().take()
     }
 
-    /// Who waits for a key, first come first.
+    /// Who waits for a key longest, of those that came after the one with the ticket `after`.
     #[must_use]
-    pub fn waiters(&self, place: &DbKey) -> Vec<Waiter> {
-        self.waiters.lock().get(place).map(|line| line.iter().cloned().collect()).unwrap_or_default()
+    pub fn next_waiter(&self, place: &DbKey, after: Option<u64>) -> Option<Waiter> {
+        let waiters = self.waiters.lock();
+        let line = waiters.get(place)?;
+        let at = after.map_or(0, |ticket| line.partition_point(|w| w.ticket <= ticket));
+        line.get(at).cloned()
     }
 
     /// Publishes a keyspace event, if its class is wanted.
@@ -540,5 +565,42 @@ impl Shared {
             let channel = format!("__keyevent@{db}__:{event}");
             self.hub.publish(channel.as_bytes(), key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_are_found_by_their_place_in_the_line() {
+        let shared = Shared::new(Table::new(crate::cmd::GROUPS), 1, 1);
+        let mailbox: Arc<dyn Mailbox> = Arc::new(NoMailbox);
+        let key = |n: u32| format!("key:{n}").into_bytes();
+        let wait = |client, keys: &[Vec<u8>], ticket| shared.wait_for(0, keys, client, &mailbox, ticket);
+        let line = |n: u32| {
+            let (mut clients, mut after) = (Vec::new(), None);
+            while let Some(waiter) = shared.next_waiter(&(0, key(n)), after) {
+                after = Some(waiter.ticket);
+                clients.push(waiter.client);
+            }
+            clients
+        };
+        let first = wait(1, &[key(1), key(2), key(1)], None);
+        let second = wait(2, &[key(2)], None);
+        wait(3, &[key(2)], None);
+        assert_eq!((line(1), line(2)), (vec![1], vec![1, 2, 3]));
+        shared.stop_waiting(0, &[key(2)], second);
+        shared.stop_waiting(0, &[key(1), key(2), key(1)], first);
+        assert_eq!((line(1), line(2)), (vec![], vec![3]));
+        wait(1, &[key(2)], Some(first));
+        assert_eq!(line(2), [1, 3], "an old ticket keeps its place");
+        shared.key_modified(0, &key(2));
+        shared.key_modified(0, &key(1));
+        shared.db_modified(0, &mut |_| true);
+        assert_eq!(shared.take_ready(), [(0, key(2))], "each once, and only where somebody waits");
+        shared.key_modified(0, &key(2));
+        assert_eq!(shared.take_ready().len(), 1, "after it was taken it may be ready again");
+        shared.stop_waiting(0, &[key(2)], first);
     }
 }

@@ -54,7 +54,7 @@ impl Flags {
 
     /// Does not count as a use of its keys (TTL, TYPE, OBJECT and the like).
     pub const NO_TOUCH: Flags = Flags(1 << 18);
-    /// Takes the writer lock itself (REPLICAOF, FAILOVER), so it never runs under it, and shares no EXEC with commands that write.
+    /// Takes the writer lock itself (REPLICAOF, FAILOVER, SAVE), so it never runs under it, and shares no EXEC with commands that write.
     pub const UNLOCKED: Flags = Flags(1 << 19);
 
     /// Both sets together, in a constant.

@@ -89,6 +89,10 @@ impl Transaction for ModelTransaction {
         self.model = self.saved[savepoint.undo].clone();
         self.payload.truncate(savepoint.payload);
         self.stream_db = savepoint.stream_db;
+        self.saved.truncate(savepoint.undo);
+    }
+    fn release(&mut self, savepoint: Savepoint) {
+        self.saved.truncate(savepoint.undo);
     }
 }
 
@@ -227,4 +231,31 @@ fn unknown_commands_and_wrong_arity_have_the_texts_of_redis() {
     assert_eq!(server.run("NOPE a b"), "-ERR unknown command 'NOPE', with args beginning with: 'a' 'b' ");
     assert_eq!(server.run("GET"), "-ERR wrong number of arguments for 'get' command");
     assert_eq!(server.run("GET a"), "$-1");
+}
+
+#[test]
+fn a_command_that_fails_leaves_no_trace_among_the_effects() {
+    use crate::table::{Command, Flags, Group, Keys};
+    fn fails(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> crate::CmdResult {
+        ctx.effect_db(5, &[b"SET", args[1], b"long enough to lie behind all that follows"]);
+        ctx.effect(&[b"DEL", args[1]]);
+        Err(crate::error::NOT_INTEGER)
+    }
+    static FAILS: Command = Command::new("fails", 2, Flags::WRITE, Keys::ONE, Group::Generic, fails);
+    for commands in [&["SET a 1"][..], &["SET a 1", "SET b 2"]] {
+        let mut server = Harness::new();
+        server.with_ctx(|ctx| {
+            dispatch::call(ctx, &FAILS, &[b"FAILS", b"k"]);
+            for line in commands {
+                let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+                let command = dispatch::resolve(&ctx.shared.table, &args).expect("a command of the table");
+                dispatch::call(ctx, command, &args);
+            }
+            dispatch::call(ctx, &FAILS, &[b"FAILS", b"k"]);
+            let mut effects = ctx.effects;
+            effects.finish(ctx.rows.transaction());
+        });
+        let expected = if commands.len() == 1 { "SET a 1" } else { "MULTI | SET a 1 | SET b 2 | EXEC" };
+        assert_eq!(server.take_log(), expected);
+    }
 }

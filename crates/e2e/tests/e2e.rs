@@ -17,6 +17,7 @@ mod e2e {
     pub mod matrix;
     pub mod newer;
     pub mod operators;
+    pub mod pipelines;
     pub mod protocol;
     pub mod redis26;
     pub mod rows;

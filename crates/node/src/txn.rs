@@ -119,4 +119,12 @@ impl Transaction for Batch<'_, '_> {
             self.savepoints.truncate(savepoint.undo);
         }
     }
+
+    fn release(&mut self, savepoint: Savepoint) {
+        self.savepoints.truncate(savepoint.undo);
+        // EXEC and scripts hold no savepoint of their own, so after each of their commands none is left.
+        if self.savepoints.is_empty() {
+            self.txn.settle();
+        }
+    }
 }

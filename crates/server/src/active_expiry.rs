@@ -11,7 +11,7 @@ use ardb_node::expire;
 use ardb_node::txn::Batch;
 use ardb_types::keyspace::Due;
 
-use crate::net::mailbox;
+use crate::net::{failed, mailbox};
 use crate::server::Server;
 use crate::{blocking, clock};
 
@@ -48,9 +48,9 @@ pub fn round(server: &Arc<Server>, period: Duration) {
 
 /// Deletes those of the keys that are due; how many entries of the index are gone.
 fn delete(server: &Arc<Server>, entries: &[Due], now: i64) -> usize {
-    let mut gone;
+    let gone;
     mailbox::hold();
-    {
+    let committed = {
         let Some(mut txn) = server.node().write_unless_busy() else {
             mailbox::release();
             return 0;
@@ -64,11 +64,17 @@ fn delete(server: &Arc<Server>, entries: &[Due], now: i64) -> usize {
         let mut batch = Batch::new(&mut txn, now);
         gone = expire::delete(server.node(), &mut batch, entries);
         blocking::serve_ready(server, &mut batch);
-        if let Err(error) = batch.store().commit() {
+        batch.store().commit()
+    };
+    match committed {
+        Ok(_) => {
+            mailbox::release();
+            gone
+        }
+        Err(error) => {
             log::warn!("Expired keys cannot be deleted: {error}");
-            gone = 0;
+            mailbox::release_failed(&failed::reply(&error));
+            0
         }
     }
-    mailbox::release();
-    gone
 }

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use crate::execute;
 use crate::net::mailbox::{Message, Resumed};
+use crate::net::worker::forget;
 use crate::server::Server;
 
 /// A client that waits.
@@ -52,18 +53,30 @@ impl Parked {
         self.all.lock().len()
     }
 
-    /// Lets a client wait. Called under the writer lock, so that no change slips in between.
-    pub fn park(&self, shared: &Shared, mut waiting: Waiting, ticket: Option<u64>) {
+    /// Lets a client wait. Called under the writer lock, so that no change slips in between. One whose connection is gone is forgotten: its thread
+    /// first strikes it off the list of clients and then takes it from here, so one of the two sees the other.
+    pub fn park(&self, server: &Server, mut waiting: Waiting, ticket: Option<u64>) {
         let id = waiting.session.id;
+        let shared = &server.shared;
         waiting.ticket = shared.wait_for(waiting.db, &waiting.block.keys, id, &waiting.session.mailbox, ticket);
         self.all.lock().insert(id, waiting);
+        if server.clients.get(id).is_none()
+            && let Some(mut waiting) = self.take(shared, id)
+        {
+            forget(server, &mut waiting.session);
+        }
     }
 
     /// Takes a client out, if it still waits: it is then the caller's to answer.
     pub fn take(&self, shared: &Shared, client: u64) -> Option<Waiting> {
         let waiting = self.all.lock().remove(&client)?;
-        shared.stop_waiting(waiting.db, &waiting.block.keys, client);
+        shared.stop_waiting(waiting.db, &waiting.block.keys, waiting.ticket);
         Some(waiting)
+    }
+
+    /// What a client waits in, if it does.
+    fn command(&self, client: u64) -> Option<&'static Command> {
+        self.all.lock().get(&client).map(|waiting| waiting.command)
     }
 
     /// The clients for which `wanted` holds.
@@ -101,7 +114,7 @@ pub fn release(server: &Server, client: u64, why: Release) -> bool {
                 .error(b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
         }
     }
-    resume(server, waiting, std::mem::take(reply.buffer_mut()));
+    resume(server, waiting, std::mem::take(reply.buffer_mut()), false);
     true
 }
 
@@ -111,19 +124,19 @@ pub fn answer(server: &Server, client: u64, write: impl FnOnce(&mut Reply)) -> b
     let mut reply = Reply::new(waiting.session.protocol);
     write(&mut reply);
     server.client_resumes(client);
-    resume(server, waiting, std::mem::take(reply.buffer_mut()));
+    resume(server, waiting, std::mem::take(reply.buffer_mut()), false);
     true
 }
 
-fn resume(server: &Server, waiting: Waiting, reply: Vec<u8>) {
-    let message = Message::Resume(Box::new(Resumed { session: waiting.session, reply }));
+fn resume(server: &Server, waiting: Waiting, reply: Vec<u8>, of_batch: bool) {
+    let message = Message::Resume(Box::new(Resumed { session: waiting.session, reply, of_batch }));
     if let Some(thread) = server.threads().get(waiting.thread) {
         thread.post(message);
     }
 }
 
 /// Serves the clients that wait for keys changed in this transaction, until no change lets another one go on.
-/// The replies leave with [`crate::net::mailbox::release`] after the commit.
+/// The replies leave with [`crate::net::mailbox::release`] after the commit, or as errors with `release_failed`.
 pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
     let now = batch.now();
     loop {
@@ -134,18 +147,19 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
         for place in ready {
             // Commands that have found nothing for one client find nothing for the next one either.
             let mut empty_handed: Vec<&'static str> = Vec::new();
-            for waiter in server.shared.waiters(&place) {
+            // One at a time from the head of the line: most changes serve one client, however many wait.
+            let mut after = None;
+            while let Some(waiter) = server.shared.next_waiter(&place, after) {
+                after = Some(waiter.ticket);
                 // A key that is gone again, or holds something else by now, wakes nobody. Nor does one that cannot be read; the
                 // next command that needs it will report that.
                 let at = At::new(&*batch, place.0, &place.1, now);
                 let Ok(Some(row)) = keyspace::lookup(&*batch, &at) else { break };
-                let Some(mut waiting) = server.parked.take(&server.shared, waiter.client) else { continue };
-                let wrong_type = row.kind() != awaited(waiting.command);
-                if wrong_type || empty_handed.contains(&waiting.command.name) {
-                    let ticket = waiting.ticket;
-                    server.parked.park(&server.shared, waiting, Some(ticket));
+                let Some(command) = server.parked.command(waiter.client) else { continue };
+                if row.kind() != awaited(command) || empty_handed.contains(&command.name) {
                     continue;
                 }
+                let Some(mut waiting) = server.parked.take(&server.shared, waiter.client) else { continue };
                 let mut reply = Reply::new(waiting.session.protocol);
                 let outcome = {
                     let args = narrowed(waiting.command, &waiting.args, &place.1);
@@ -163,13 +177,13 @@ pub fn serve_ready(server: &Arc<Server>, batch: &mut Batch<'_, '_>) {
                 match outcome {
                     Outcome::Done => {
                         server.client_resumes(waiter.client);
-                        resume(server, waiting, std::mem::take(reply.buffer_mut()));
+                        resume(server, waiting, std::mem::take(reply.buffer_mut()), true);
                     }
                     // It goes on waiting for all its keys until the time of its first try.
                     Outcome::Block(_) => {
                         empty_handed.push(waiting.command.name);
                         let ticket = waiting.ticket;
-                        server.parked.park(&server.shared, waiting, Some(ticket));
+                        server.parked.park(server, waiting, Some(ticket));
                     }
                 }
             }

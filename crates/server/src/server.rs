@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use ardb_commands::shared::Events;
+use ardb_commands::shared::{Events, MAX_REPLY};
 use ardb_commands::{Command, Flags, Host, Session, Shared};
 use ardb_node::Node;
 use ardb_store::Store;
@@ -236,7 +236,10 @@ impl Server {
         self.slowlog.trim();
         self.query_limit.store(config.size("client-query-buffer-limit"), Ordering::Relaxed);
         self.sync_always.store(config.bytes("appendfsync") == b"always", Ordering::Relaxed);
-        *self.output_limits.write() = config.output_limits();
+        let limits = config.output_limits();
+        let most = if limits[0].hard == 0 { MAX_REPLY } else { limits[0].hard.min(MAX_REPLY) };
+        settings.max_reply.store(most, Ordering::Relaxed);
+        *self.output_limits.write() = limits;
         logger::set_level(&config.text("loglevel"));
     }
 

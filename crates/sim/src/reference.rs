@@ -91,6 +91,7 @@ impl Transaction for Plain {
         Savepoint { undo: 0, payload: 0, stream_db: None }
     }
     fn rollback_to(&mut self, _: Savepoint) {}
+    fn release(&mut self, _: Savepoint) {}
 }
 
 /// Calls `visit` with the arguments of each command of a stream of RESP arrays, and gives how many bytes were whole commands.

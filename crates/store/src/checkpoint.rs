@@ -20,6 +20,7 @@ use crate::janitor::Cleanup;
 use crate::place::Tail;
 use crate::position::{CATALOG, POSITION, Position};
 use crate::table::{Item, Run, Table};
+use crate::txn::held;
 
 /// Rows that are taken from the frozen table at a time.
 const BATCH: usize = 512;
@@ -87,6 +88,7 @@ impl Core {
         pin: Option<&mut Option<Pin>>,
         anew: &dyn Fn() -> bool,
     ) -> Result<Catalog, CheckpointError> {
+        debug_assert!(!held::by_me(self), "a checkpoint takes the writer lock, so who holds it would wait for itself");
         // One that failed before goes first.
         self.finish(checkpointer)?;
         let catalog = self.freeze(checkpointer, pin, anew)?;

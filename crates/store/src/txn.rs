@@ -104,6 +104,7 @@ impl<'a> WriteTxn<'a> {
 
     fn with(core: &'a Core, mut writer: MutexGuard<'a, Writer>) -> WriteTxn<'a> {
         writer.renew_view(core);
+        held::taken(core);
         WriteTxn { core, writer }
     }
 
@@ -204,6 +205,40 @@ impl<'a> WriteTxn<'a> {
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
         self.writer.rollback();
+        held::let_go(self.core);
+    }
+}
+
+/// Which writer locks this thread holds, so that a thread that would wait for itself is found in tests. Only debug builds count.
+pub mod held {
+    use std::cell::RefCell;
+
+    use crate::core::Core;
+
+    thread_local! {
+        /// The data sets whose lock this thread holds, by address: seldom more than one.
+        static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    }
+
+    fn name(core: &Core) -> usize {
+        std::ptr::from_ref(core).addr()
+    }
+
+    pub fn taken(core: &Core) {
+        if cfg!(debug_assertions) {
+            HELD.with_borrow_mut(|held| held.push(name(core)));
+        }
+    }
+
+    pub fn let_go(core: &Core) {
+        if cfg!(debug_assertions) {
+            HELD.with_borrow_mut(|held| held.retain(|other| *other != name(core)));
+        }
+    }
+
+    /// Whether this thread holds the lock. Always false in release builds.
+    pub fn by_me(core: &Core) -> bool {
+        cfg!(debug_assertions) && HELD.with_borrow(|held| held.contains(&name(core)))
     }
 }
 

@@ -296,11 +296,15 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         Some(word) if is(word, "withvalues") && args.len() == 4 => true,
         Some(_) => return Err(error::SYNTAX),
     };
-    if count == i64::MIN || (with_values && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count)) {
+    if count == i64::MIN {
+        return Err(error::COUNT_OUT_OF_RANGE);
+    }
+    if with_values && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
         return Err(error::OUT_OF_RANGE);
     }
     let hash = open(ctx, args[1])?;
     let nested = with_values && ctx.out.is_resp3();
+    let start = ctx.out.len();
     let mark = ctx.out.later();
     let mut replied = 0;
     let mut reply = |ctx: &mut Ctx<'_>, field: &[u8], value: &[u8]| {
@@ -322,10 +326,10 @@ fn hrandfield(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
             }
         } else {
             for _ in 0..count.unsigned_abs() {
+                ctx.check_reply(start)?;
                 let drawn = hash.random(&ctx.rows, &mut ctx.shared.random.lock())?;
-                if let Some((field, value)) = drawn {
-                    reply(ctx, &field, &value);
-                }
+                let Some((field, value)) = drawn else { break };
+                reply(ctx, &field, &value);
             }
         }
     }

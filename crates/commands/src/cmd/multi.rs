@@ -231,6 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_the_queue_is_counted() {
+        let mut server = Harness::new();
+        server.run("MULTI");
+        let commands = 1000;
+        (0..commands).for_each(|_| assert_eq!(server.run("SADD s a b c d"), "+QUEUED"));
+        let queue = server.session.multi.as_ref().expect("a transaction is open");
+        let held: usize = queue
+            .commands
+            .iter()
+            .map(|queued| {
+                let arguments: usize = queued.args.iter().map(|arg| arg.capacity() + size_of::<Vec<u8>>()).sum();
+                size_of_val(queued) + arguments
+            })
+            .sum();
+        assert!(queue.bytes >= held, "{} bytes counted, {held} held", queue.bytes);
+    }
+
+    #[test]
     fn one_effect_needs_no_transaction() {
         let mut server = Harness::new();
         server.run("MULTI");

@@ -217,7 +217,7 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     };
     let count = int(count)?;
     if count == i64::MIN {
-        return Err(error::OUT_OF_RANGE);
+        return Err(error::COUNT_OUT_OF_RANGE);
     }
     let Some(set) = open(ctx, args[1])? else {
         ctx.out.array(0);
@@ -230,8 +230,10 @@ fn srandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         chosen.iter().for_each(|(member, _)| ctx.out.bulk(member));
         return Ok(Outcome::Done);
     }
+    let start = ctx.out.len();
     ctx.out.array(count.unsigned_abs() as usize);
     for _ in 0..count.unsigned_abs() {
+        ctx.check_reply(start)?;
         let drawn = set.random(&ctx.rows, &mut ctx.shared.random.lock())?;
         ctx.out.bulk_or_null(drawn.as_ref().map(|(member, _)| &member[..]));
     }

@@ -261,3 +261,38 @@ fn a_sync_that_breaks_leaves_the_old_data() {
     master.client().unwrap().must("SET new 1").unwrap();
     wait_equal(&master, &replica, LIMIT).unwrap();
 }
+
+/// Redis before 5 passes the script on and not what it did, so it must do the same here: draw the same numbers, and see sets and hashes in
+/// the same order.
+#[test]
+fn scripts_of_old_masters_do_the_same_here() {
+    for version in ["2.8", "3.2"] {
+        let master = Setup::redis(version).start().unwrap();
+        let replica = Setup::ardb().start().unwrap();
+        follow(&replica, &master).unwrap();
+        wait_linked(&replica, LIMIT).unwrap();
+        let mut client = master.client().unwrap();
+        for number in 0..300 {
+            client.must(&format!("SADD s member:{number} {number}")).unwrap();
+            client.must(&format!("SADD t member:{}", number * 2)).unwrap();
+            client.must(&format!("HSET h field:{number} {}", number * 7919 % 1000)).unwrap();
+        }
+        for call in ["'SMEMBERS','s'", "'SINTER','s','t'", "'SUNION','s','t'", "'SDIFF','s','t'"].into_iter().chain([
+            "'HKEYS','h'",
+            "'HVALS','h'",
+            "'KEYS','*'",
+            "'SORT','s','BY','nosort'",
+        ]) {
+            let script = format!("for _, v in ipairs(redis.call({call})) do redis.call('RPUSH', KEYS[1], v) end");
+            client.call(&["EVAL", &script, "1", &format!("from {call}")]).unwrap();
+        }
+        let draws = "for i = 1, 5 do redis.call('RPUSH', KEYS[1], tostring(math.random(1000000))) end";
+        for _ in 0..3 {
+            let reply = client.call(&["EVAL", draws, "1", "drawn"]).unwrap();
+            assert!(!reply.is_error(), "{reply}");
+        }
+        wait_equal(&master, &replica, LIMIT).unwrap();
+        let drawn = replica.client().unwrap().ask("LRANGE drawn 0 -1").unwrap();
+        assert_eq!(drawn.items().unwrap().len(), 15, "the scripts ran");
+    }
+}

@@ -232,3 +232,32 @@ fn replicas_stay_and_new_ones_come_after_it() {
         assert_eq!(ardb_e2e::wait::syncs(&mut writer).unwrap().0, 2);
     }
 }
+
+/// What each command of a script overwrites is not kept until the script ends.
+#[test]
+fn a_script_that_overwrites_a_value_again_and_again_keeps_one() {
+    if stands_in() {
+        return;
+    }
+    let server = server(1);
+    let mut client = client(&server);
+    client.call(&["SET", "k", &"v".repeat(4000)]).unwrap();
+    let script = "for i = 1, 60000 do redis.call('SETRANGE', 'k', 0, 'x') end";
+    let peak = |what: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        eprintln!("{what}: {kib} KiB");
+        kib
+    };
+    let before = peak("before");
+    client.call(&["EVAL", script, "0"]).unwrap();
+    // 240 MB of old values.
+    assert!(peak("after EVAL") - before < 100_000);
+    client.must("MULTI").unwrap();
+    let commands: Vec<_> = (0..60_000).map(|_| ardb_e2e::client::words("SETRANGE k 0 y")).collect();
+    client.pipeline(&commands).unwrap();
+    let before = peak("queued");
+    client.must("EXEC").unwrap();
+    assert!(peak("after EXEC") - before < 100_000);
+}

@@ -218,7 +218,8 @@ pub const COMMANDS: &[Command] = &[
     Command::new(
         "shutdown",
         -1,
-        ADMIN.with(Flags::NO_MULTI).with(Flags::ALLOW_BUSY),
+        // With SAVE it takes the writer lock.
+        ADMIN.with(Flags::NO_MULTI).with(Flags::ALLOW_BUSY).with(Flags::UNLOCKED),
         Keys::None,
         Group::Server,
         shutdown,

@@ -261,7 +261,7 @@ const SUBCOMMANDS: &[Command] = &[
     sub("object", 3, FLAGS, object, "Shows how a value is stored"),
     sub("populate", -3, FLAGS.with(Flags::WRITE), populate, "Makes keys"),
     sub("protocol", 3, FLAGS, protocol, "Replies one of each kind"),
-    sub("reload", -2, FLAGS.with(Flags::NO_MULTI), reload, "Saves the data and loads them again"),
+    sub("reload", -2, FLAGS.with(Flags::NO_MULTI).with(Flags::UNLOCKED), reload, "Saves the data and loads them again"),
     sub("set-active-expire", 3, FLAGS, set_active_expire, "Turns the background deletion of expired keys on or off"),
     sub("sleep", 3, FLAGS.with(Flags::EXCLUSIVE), sleep, "Holds up writers and one network thread"),
     sub("stringmatch-len", 4, FLAGS, stringmatch_len, "Matches a pattern against a long string"),

@@ -156,7 +156,7 @@ const ADMIN: Flags = Flags::ADMIN.with(Flags::NOSCRIPT);
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
-    Command::new("save", 1, ADMIN.with(Flags::NO_MULTI), Keys::None, Group::Server, save_command)
+    Command::new("save", 1, ADMIN.with(Flags::NO_MULTI).with(Flags::UNLOCKED), Keys::None, Group::Server, save_command)
         .doc("1.0.0", "Saves the data to an RDB file and waits for it"),
     Command::new("bgsave", -1, ADMIN, Keys::None, Group::Server, bgsave)
         .doc("1.0.0", "Saves the data to an RDB file in the background"),

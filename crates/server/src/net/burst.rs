@@ -5,8 +5,8 @@
 //! they have nothing more or the budget is spent. One commit makes it all visible and durable as `appendfsync` says. Only then
 //! do replies leave, and only then do other clients hear of it.
 //!
-//! If the commit fails, every reply given under the lock becomes that error: nothing of it has happened. If only its sync does, with `appendfsync always`, it
-//! can be seen and may be lost all the same; the process ends then, as Redis does.
+//! If the commit fails, nothing of it has happened, and every reply that depends on it becomes an error ([`super::failed`]). If only its sync does, with
+//! `appendfsync always`, it can be seen and may be lost all the same; the process ends then, as Redis does.
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use ardb_node::txn::Batch;
 use ardb_types::At;
 
 use super::connection::Connection;
+use super::failed::{self, Replies};
 use super::mailbox;
 use super::stand_in::Guest;
 use super::worker::Worker;
@@ -104,6 +105,14 @@ impl Connection {
     fn shuns_writer(&self) -> bool {
         match (&self.session, self.input.next().map(|request| &request.command)) {
             (Some(session), Some(Ok(command))) => dispatch::shuns_writer(session, command),
+            _ => false,
+        }
+    }
+
+    /// Whether the reply to its next request depends on the data.
+    fn depends_on_data(&self) -> bool {
+        match (&self.session, self.input.next().map(|request| &request.command)) {
+            (Some(session), Some(Ok(command))) => dispatch::depends_on_data(session, command),
             _ => false,
         }
     }
@@ -250,12 +259,7 @@ impl Worker {
 
 /// Executes the connections' requests in one transaction. Gives false, and has done nothing, if a script that is over its time holds the lock.
 fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
-    /// What a connection had before the lock was taken.
-    struct Before {
-        replies: usize,
-        commands: usize,
-    }
-    let mut ran: Vec<Before> = Vec::with_capacity(guests.len());
+    let mut ran: Vec<Replies> = Vec::with_capacity(guests.len());
     let gates = &server.shared.gates;
     mailbox::hold();
     let result = {
@@ -267,20 +271,23 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
         let (started, now) = (Instant::now(), batch.now());
         let mut commands = 0;
         for Guest { connection, .. } in guests.iter_mut() {
-            let mut before = Before { replies: connection.out.len(), commands: 0 };
+            let mut replies = Replies::new(&connection.out);
             while commands < COMMANDS
                 && !connection.killed()
                 && connection.runnable_now(server)
                 && !connection.shuns_writer()
             {
+                let depends = connection.depends_on_data();
                 let waiting = connection.step(server, Access::Write(&mut batch), now);
                 batch.next_command();
                 commands += 1;
-                before.commands += 1;
                 if let Some(waiting) = waiting {
                     connection.deadline = waiting.block.until;
                     connection.info.blocked.store(true, Ordering::Relaxed);
-                    server.parked.park(&server.shared, waiting, None);
+                    server.parked.park(server, waiting, None);
+                    replies.parked();
+                } else {
+                    replies.ran(&connection.out, depends);
                 }
                 blocking::serve_ready(server, &mut batch);
                 batch.next_command();
@@ -292,7 +299,7 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
                     commands = COMMANDS;
                 }
             }
-            ran.push(before);
+            ran.push(replies);
             if commands >= COMMANDS {
                 break;
             }
@@ -305,17 +312,20 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
         }
     };
     let result = result.and_then(|end| sync(server, end).map_err(|error| error.to_string()));
-    if let Err(why) = result {
-        log::warn!("Writes are refused: {why}");
-        let error = format!("MISCONF Errors writing to the log: {why}");
-        for (Guest { connection, .. }, before) in guests.iter_mut().zip(ran) {
-            connection.out.truncate(before.replies);
-            for _ in 0..before.commands {
-                connection.out.error(error.as_bytes());
+    for Guest { connection, .. } in guests.iter_mut().skip(ran.len()) {
+        connection.passed_over = true;
+    }
+    match result {
+        Ok(()) => mailbox::release(),
+        Err(why) => {
+            log::warn!("Writes are refused: {why}");
+            let error = failed::reply(&why);
+            for (Guest { connection, .. }, replies) in guests.iter_mut().zip(ran) {
+                replies.fail(server, connection, &error);
             }
+            mailbox::release_failed(&error);
         }
     }
-    mailbox::release();
     true
 }
 

@@ -36,6 +36,8 @@ pub struct Connection {
     sent: usize,
     /// The socket may have more to read.
     pub readable: bool,
+    /// The socket may have the client's end to read behind what has come: it is told once, perhaps together with bytes before it.
+    pub end_ahead: bool,
     /// The client sends nothing more.
     pub ended: bool,
     /// Close it once the replies are out.
@@ -44,6 +46,8 @@ pub struct Connection {
     pub queued: bool,
     /// Its next request needs the writer lock, and its thread is a stand-in.
     pub held: bool,
+    /// It had no turn under the writer lock, because others had used it up: the next time it comes before them.
+    pub passed_over: bool,
     /// When the wait of a blocked client ends, ms since 1970.
     pub deadline: Option<i64>,
     /// Since when its output is over the soft limit, ms since 1970.
@@ -62,10 +66,12 @@ impl Connection {
             out: Reply::new(Protocol::Resp2),
             sent: 0,
             readable: true,
+            end_ahead: false,
             ended: false,
             closing: false,
             queued: false,
             held: false,
+            passed_over: false,
             deadline: None,
             over_since: None,
         }

@@ -33,8 +33,10 @@ pub struct Request {
 pub enum Received {
     /// There may be more.
     More,
-    /// Nothing more for now.
+    /// Less than was asked for: nothing more for now, unless it is the client's end.
     Drained,
+    /// Nothing at all for now, and no end.
+    Nothing,
     /// The client will send nothing more.
     End,
 }
@@ -81,7 +83,7 @@ impl Input {
                     self.filled += n;
                     Ok(if n < asked { Received::Drained } else { Received::More })
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Drained),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),
             };

@@ -1,5 +1,6 @@
 //! Listening sockets, and who is let in.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -38,6 +39,8 @@ pub struct Listeners {
     all: Vec<Listener>,
     /// The thread that gets the next connection.
     next: usize,
+    /// See [`Listeners::unfinished`].
+    again: BTreeSet<usize>,
 }
 
 /// A listening socket could not be made.
@@ -87,7 +90,7 @@ impl Listeners {
             let why = io::Error::other("no address and no unix socket is configured");
             return Err(ListenError { on: "anything".into(), why });
         }
-        Ok((Listeners { all, next: 0 }, port))
+        Ok((Listeners { all, next: 0, again: BTreeSet::new() }, port))
     }
 
     /// How many sockets there are.
@@ -109,6 +112,12 @@ impl Listeners {
             }
         }
         Ok(())
+    }
+
+    /// Listeners on which more may wait, of which the system will not tell again: there were too many at once, or no file descriptor for them.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<usize> {
+        self.again.iter().copied().collect()
     }
 
     /// Accepts what waits on a listener, and hands it to `give` with the thread that is to have it.
@@ -133,14 +142,21 @@ impl Listeners {
                         give(stream, info);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.again.remove(&index);
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    log::warn!("Accepting client connection: {error}");
+                    // Said once, not at every try.
+                    if self.again.insert(index) {
+                        log::warn!("Accepting client connection: {error}");
+                    }
                     return;
                 }
             }
         }
+        self.again.insert(index);
     }
 
     /// Whether the connection is let in; if so, its entry.

@@ -40,6 +40,8 @@ pub struct Resumed {
     pub session: Session,
     /// The reply to its blocking command.
     pub reply: Vec<u8>,
+    /// The reply tells of a change in the transaction that it was written in, so it is worth nothing if that fails.
+    pub of_batch: bool,
 }
 
 /// The inbox of one network thread.
@@ -70,6 +72,22 @@ pub fn release() {
     let held = HELD.with_borrow_mut(Option::take);
     for (to, message) in held.into_iter().flatten() {
         to.push(message);
+    }
+}
+
+/// As [`release`], after a transaction that failed: what was published in it is forgotten, and clients served by it get the reply `error`
+/// (a whole one) instead.
+pub fn release_failed(error: &[u8]) {
+    let held = HELD.with_borrow_mut(Option::take);
+    for (to, message) in held.into_iter().flatten() {
+        match message {
+            Message::Deliver(..) => {}
+            Message::Resume(mut resumed) if resumed.of_batch => {
+                resumed.reply = error.to_vec();
+                to.push(Message::Resume(resumed));
+            }
+            other => to.push(other),
+        }
     }
 }
 

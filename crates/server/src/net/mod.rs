@@ -6,6 +6,7 @@
 
 pub mod burst;
 pub mod connection;
+pub mod failed;
 pub mod handover;
 pub mod input;
 pub mod listen;

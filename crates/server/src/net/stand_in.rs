@@ -67,6 +67,7 @@ impl Worker {
             }
             // What its socket had to say meanwhile was said to the stand-in.
             connection.readable |= was_lent;
+            connection.end_ahead |= was_lent;
             worker.connections[slot] = Some(connection);
         }
         if was_lent {

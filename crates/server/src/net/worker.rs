@@ -137,6 +137,7 @@ impl Worker {
                     Token(slot) => {
                         if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) {
                             connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                            connection.end_ahead |= event.is_read_closed();
                             // A client that waits sends nothing, so its end must be looked for.
                             if event.is_read_closed() && connection.session.is_none() {
                                 connection.ended = true;
@@ -284,6 +285,9 @@ impl Worker {
             return;
         }
         self.next_round = now + ROUND;
+        for listener in self.listeners.as_ref().map(Listeners::unfinished).unwrap_or_default() {
+            self.accept(listener);
+        }
         let idle = self.server.config.int("timeout") * 1000;
         let limits = *self.server.output_limits.read();
         let pause_over = {
@@ -332,14 +336,20 @@ impl Worker {
         for &slot in &slots {
             if let Some(connection) = &mut self.connections[slot] {
                 connection.queued = false;
+                connection.passed_over = false;
             }
             self.receive(slot, now);
         }
         self.unused = self.unused.min(self.spare.len());
         self = self.execute(&slots)?;
         let limits = *self.server.output_limits.read();
-        for slot in slots {
-            self.settle(slot, now, &limits);
+        // They are looked at again in this order, so those that had no turn get theirs first.
+        for passed_over in [true, false] {
+            for &slot in &slots {
+                if self.connections[slot].as_ref().is_some_and(|connection| connection.passed_over == passed_over) {
+                    self.settle(slot, now, &limits);
+                }
+            }
         }
         Ok(self)
     }
@@ -355,7 +365,8 @@ impl Worker {
             match connection.input.receive(&mut connection.stream, &mut self.spare) {
                 Ok(Received::End) => connection.ended = true,
                 Ok(received) => {
-                    connection.readable = received == Received::More;
+                    connection.end_ahead &= received != Received::Nothing;
+                    connection.readable = received == Received::More || connection.end_ahead;
                     let bytes = connection.input.pending_bytes() - before;
                     self.server.stats.input.fetch_add(bytes as u64, Ordering::Relaxed);
                     connection.info.active.store(now, Ordering::Relaxed);
@@ -453,6 +464,8 @@ impl Worker {
         let Some(mut connection) = self.detach(slot) else { return };
         let id = connection.info.id;
         connection.info.killed.store(true, Ordering::Relaxed);
+        // In this order: see `Parked::park`.
+        self.server.clients.remove(id);
         if let Some(waiting) = self.server.parked.take(&self.server.shared, id) {
             connection.session = Some(waiting.session);
         }
@@ -460,7 +473,6 @@ impl Worker {
         if let Some(session) = &mut connection.session {
             forget(&self.server, session);
         }
-        self.server.clients.remove(id);
     }
 
     fn hand_over(&mut self, slot: usize) {

@@ -288,7 +288,11 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
                 When { unix: clock::unix_ms(), link: monotonic_ms(), sync: server.sync_always(), wanted: &wanted };
             mailbox::hold();
             let committed = inflow.commit(node, &mut wire.replica, when);
-            mailbox::release();
+            match committed {
+                Ok(_) => mailbox::release(),
+                // Nobody waits on a replica, so only messages are held. What the stream published comes again with it.
+                Err(_) => mailbox::release_failed(&[]),
+            }
             committed?;
             wire.replica.keep_alive(monotonic_ms());
             wire.send()?;

@@ -140,9 +140,10 @@ fn acl_check_cmd(lua: &Lua, args: &MultiValue, shared: &Weak<Shared>) -> std::re
     }
 }
 
-/// `math.random` and `math.randomseed` of Redis.
-pub fn set_random(lua: &Lua, math: &Table) -> Result<()> {
+/// `math.random` and `math.randomseed` of Redis. Gives the generator behind them.
+pub fn set_random(lua: &Lua, math: &Table) -> Result<Arc<Rand48>> {
     let random = Arc::new(Rand48::new());
+    let all = random.clone();
     let seeded = random.clone();
     math.raw_set(
         "randomseed",
@@ -151,7 +152,8 @@ pub fn set_random(lua: &Lua, math: &Table) -> Result<()> {
             Ok(())
         })?,
     )?;
-    math.raw_set("random", library(lua, move |lua, args| draw(lua, &args, &random))?)
+    math.raw_set("random", library(lua, move |lua, args| draw(lua, &args, &random))?)?;
+    Ok(all)
 }
 
 fn draw(lua: &Lua, args: &MultiValue, random: &Rand48) -> std::result::Result<f64, Fault> {

@@ -78,6 +78,11 @@ impl Cache {
         })
     }
 
+    /// A place from [`Cache::new_slot`] is not needed after all.
+    pub fn give_back(&mut self, slot: i64) {
+        self.free.push(slot);
+    }
+
     /// Adds a script that EVAL brought; the slots of those that had to go for it are added to `evicted`.
     pub fn insert(&mut self, sha: Sha, script: Compiled, evicted: &mut Vec<i64>) {
         if self.from_eval >= MAX_EVAL_SCRIPTS {

@@ -46,6 +46,30 @@ pub fn to_lua(lua: &Lua, reply: &[u8]) -> Result<Value> {
     Ok(Reader { lua, rest: reply }.value()?.unwrap_or(Value::Nil))
 }
 
+/// The reply with its elements in the order of their bytes, if it is an array of bulk strings.
+pub fn sorted(reply: &[u8]) -> Option<Vec<u8>> {
+    let (count, mut rest) = header(reply, b'*')?;
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        let (length, behind) = header(rest, b'$')?;
+        elements.push(behind.get(..length)?);
+        rest = behind.get(length + 2..)?;
+    }
+    elements.sort_unstable();
+    let mut out = Reply::new(Protocol::Resp2);
+    out.array(elements.len());
+    elements.iter().for_each(|element| out.bulk(element));
+    Some(std::mem::take(out.buffer_mut()))
+}
+
+/// The number of a line that begins with `kind`, and what stands behind the line.
+fn header(reply: &[u8], kind: u8) -> Option<(usize, &[u8])> {
+    let rest = reply.strip_prefix(&[kind])?;
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    let number = ardb_base::number::parse_i64(&rest[..end])?;
+    Some((usize::try_from(number).ok()?, &rest[end + 2..]))
+}
+
 struct Reader<'a> {
     lua: &'a Lua,
     rest: &'a [u8],

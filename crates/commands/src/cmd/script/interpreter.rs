@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use mlua::{Function, HookTriggers, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
 use super::cache::Control;
+use super::random::Rand48;
 use super::{api, bits, convert, json, msgpack, raw, structs};
 use crate::shared::Shared;
 
@@ -87,6 +88,7 @@ pub struct Interpreter {
     pub(super) functions: Table,
     pub(super) xpcall: Function,
     pub(super) on_error: Function,
+    pub(super) random: Arc<Rand48>,
 }
 
 impl Interpreter {
@@ -106,13 +108,13 @@ impl Interpreter {
         globals.raw_set("cjson", json::table(&lua)?)?;
         globals.raw_set("cmsgpack", msgpack::table(&lua)?)?;
         globals.raw_set("struct", structs::table(&lua)?)?;
-        api::set_random(&lua, &globals.raw_get("math")?)?;
+        let random = api::set_random(&lua, &globals.raw_get("math")?)?;
         protect_tables(&lua, &globals)?;
         install_hook(&lua, Arc::downgrade(shared), shared.scripts.control.clone(), HOOK_EVERY)?;
 
         let on_error = lua.create_function(describe_error)?;
         let functions = lua.create_table()?;
-        Ok(Interpreter { lua, globals, slot, functions, xpcall, on_error })
+        Ok(Interpreter { lua, globals, slot, functions, xpcall, on_error, random })
     }
 
     /// After a script: if it left much behind, garbage is collected at once, so that the next one has the memory it may use. Lua

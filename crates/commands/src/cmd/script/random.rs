@@ -13,7 +13,8 @@ const INITIAL: u64 = 0x1234_ABCD_330E;
 /// One more than the greatest number that [`Rand48::unit`] divides.
 const RANGE: u32 = i32::MAX as u32;
 
-/// The generator. It goes on from script to script; what it gave is in the effects, never in the script.
+/// The generator. It goes on from script to script, as in Redis 7: what it gave is in the effects, never in the script. Only a script that comes
+/// in a stream is to do what it did on the master, so before each the sequence starts anew, as it did there.
 pub struct Rand48(AtomicU64);
 
 impl Rand48 {

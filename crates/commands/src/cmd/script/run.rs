@@ -44,15 +44,16 @@ pub fn compile(shared: &Arc<Shared>, body: &[u8], sha: &Sha) -> Result<Compiled,
         .map_err(|error| CmdError::text(format!("ERR Error compiling script (new function): {}", message(&error))))?;
     let mut cache = scripts.cache.lock();
     let script = Compiled { slot: cache.new_slot(), flags };
+    // It takes memory, which may be at an end, so only then is the script known.
+    if let Err(error) = interpreter.functions.raw_set(script.slot, function) {
+        cache.give_back(script.slot);
+        return Err(engine_failure(&error));
+    }
     let mut evicted = Vec::new();
     cache.insert(*sha, script, &mut evicted);
-    let place = || {
-        for slot in evicted {
-            interpreter.functions.raw_set(slot, Value::Nil)?;
-        }
-        interpreter.functions.raw_set(script.slot, function)
-    };
-    place().map_err(|error| engine_failure(&error))?;
+    for slot in evicted {
+        interpreter.functions.raw_set(slot, Value::Nil).map_err(|error| engine_failure(&error))?;
+    }
     Ok(script)
 }
 
@@ -128,6 +129,11 @@ struct Run {
 
 /// What a script that calls an unknown command is told.
 const UNKNOWN_COMMAND: &str = "Unknown Redis command called from script";
+/// What Redis before 7 seeds the generator with before each script, and so what a script in a stream is to begin with.
+const STREAM_SEED: i32 = 0;
+/// Commands that reply in the order of a hash table, which differs from server to server. Masters that pass scripts on as they are give
+/// their replies to scripts sorted, so that a script does the same everywhere.
+const SORTED_IN_STREAMS: [&str; 7] = ["hkeys", "hvals", "keys", "sdiff", "sinter", "smembers", "sunion"];
 /// Calls of commands between two looks at the clock.
 const LOOK_EVERY: u32 = 64;
 
@@ -164,6 +170,10 @@ fn run(
     control.started.store((shared.clock)(), Ordering::Relaxed);
     shared.gates.kill_script.store(false, Ordering::Relaxed);
     control.running.store(true, Ordering::SeqCst);
+
+    if ctx.origin == Origin::Stream {
+        interpreter.random.seed(STREAM_SEED);
+    }
 
     // The commands that the script calls reply into a buffer of their own; the client's waits here meanwhile.
     let mut client_out = std::mem::replace(ctx.out, Reply::new(Protocol::Resp2));
@@ -305,7 +315,12 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
         ctx.out.null_array();
     }
     let failed = ctx.out.bytes().first() == Some(&b'-');
-    let value = convert::to_lua(lua, ctx.out.bytes());
+    let sorted = if ctx.origin == Origin::Stream && SORTED_IN_STREAMS.contains(&command.name) {
+        convert::sorted(ctx.out.bytes())
+    } else {
+        None
+    };
+    let value = convert::to_lua(lua, sorted.as_deref().unwrap_or(ctx.out.bytes()));
     ctx.out.truncate(0);
     Ok((failed, value?))
 }

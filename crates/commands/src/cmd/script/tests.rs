@@ -321,3 +321,32 @@ fn what_can_go_wrong_here_alone_is_a_fault_even_if_the_script_catches_it() {
         }
     }
 }
+
+/// Masters before Redis 7 may pass the script itself on.
+#[test]
+fn a_script_in_a_stream_does_what_it_did_on_the_master() {
+    let mut server = Harness::new();
+    server.run("SADD s c a B b 10 9");
+    server.run("SADD other c 10");
+    server.run("HSET h z 9 a 8 c 7");
+    server.origin = crate::Origin::Stream;
+    let seeded = "$16 0.17082803611217";
+    for (script, reply) in [
+        ("return tostring(math.random())", seeded),
+        ("math.randomseed(7); return tostring(math.random())", "$16 0.26644419658298"),
+        ("return tostring(math.random())", seeded),
+        ("return redis.call('smembers','s')", "*6 $2 10 $1 9 $1 B $1 a $1 b $1 c"),
+        ("return redis.call('SUNION','s','other')", "*6 $2 10 $1 9 $1 B $1 a $1 b $1 c"),
+        ("return redis.call('sdiff','s','other')", "*4 $1 9 $1 B $1 a $1 b"),
+        ("return redis.call('sinter','s','other')", "*2 $2 10 $1 c"),
+        ("return redis.call('hkeys','h')", "*3 $1 a $1 c $1 z"),
+        ("return redis.call('hvals','h')", "*3 $1 7 $1 8 $1 9"),
+        ("return redis.call('keys','*')", "*3 $1 h $5 other $1 s"),
+        ("return redis.call('smembers','none')", "*0"),
+        ("return redis.pcall('smembers','h').err ~= nil", ":1"),
+    ] {
+        assert_eq!(eval(&mut server, script), reply, "{script}");
+    }
+    server.origin = crate::Origin::Client;
+    assert_ne!(eval(&mut server, "return tostring(math.random())"), seeded);
+}

@@ -104,7 +104,7 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     };
     let count = args::int(count)?;
     if count == i64::MIN {
-        return Err(error::OUT_OF_RANGE);
+        return Err(error::COUNT_OUT_OF_RANGE);
     }
     let with_scores = match &args[3..] {
         [] => false,
@@ -133,8 +133,10 @@ fn zrandmember(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 fn repeated_members(ctx: &mut Ctx<'_>, set: &ZSet, count: u64, with_scores: bool) -> CmdResult {
     let n = usize::try_from(count).map_err(|_| error::OUT_OF_RANGE)?;
     let n = elements(ctx.out, n, with_scores);
+    let start = ctx.out.len();
     ctx.out.array(n);
     for _ in 0..count {
+        ctx.check_reply(start)?;
         let Some((member, score)) = set.random(&ctx.rows, &mut ctx.shared.random.lock())? else {
             return Err(CmdError::text("ERR corrupt data: a sorted set without members"));
         };

@@ -238,7 +238,7 @@ fn random_members_are_members_and_uniform() {
         "ZRANDMEMBER none -> $-1
          ZRANDMEMBER none 5 -> *0
          ZRANDMEMBER z 1 x -> -ERR syntax error
-         ZRANDMEMBER z -9223372036854775808 -> -ERR value is out of range
+         ZRANDMEMBER z -9223372036854775808 -> -ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807
          ZRANDMEMBER z -9223372036854775807 WITHSCORES -> -ERR value is out of range",
     );
 }
