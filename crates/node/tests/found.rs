@@ -1,6 +1,7 @@
 //! What was found to be wrong, by the simulator or by reading, each as a test of its own.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
 use ardb_node::{Node, replay, role};
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
+
+/// Each history gets a name of its own.
+static NAMES: AtomicU8 = AtomicU8::new(1);
 
 fn open(disk: &SimDisk) -> Store {
     open_with_faults(disk).0
@@ -40,7 +44,7 @@ fn open_with_faults(disk: &SimDisk) -> (Store, Arc<Faults>) {
         fsync: Fsync::Always,
         checkpoint_age_ms: 1000,
         boot_id: [1; 16],
-        random: Arc::new(|bytes: &mut [u8]| bytes.fill(7)),
+        random: Arc::new(|bytes: &mut [u8]| bytes.fill(NAMES.fetch_add(1, Ordering::Relaxed))),
         clock: Arc::new(|| 0),
         background: false,
     };

@@ -311,6 +311,22 @@ fn acknowledges_once_a_second_and_keeps_a_loading_link_alive() {
     assert_eq!(replica.take_output(), b"\n");
 }
 
+/// A master that refuses PSYNC may be diskless all the same, and then waits for one acknowledgement. With a length it wants none.
+#[test]
+fn an_rdb_up_to_a_mark_that_came_by_sync_is_acknowledged_once() {
+    let mark = [b'm'; 40];
+    let start = [NO_ROWS, b"-ERR unknown command 'PSYNC'\r\n"].concat();
+    let marked = [&start[..], b"$EOF:", &mark, b"\r\nREDIS", &mark, b"PING\r\n"].concat();
+    let counted = [&start[..], b"$5\r\nREDISPING\r\n"].concat();
+    for (wire, said) in [(marked, "REPLCONF ACK 0 FACK 0"), (counted, "SYNC")] {
+        let seen = everywhere(&identity(), &wire, 0).unwrap();
+        assert_eq!((seen.rdb, seen.stream), (b"REDIS".to_vec(), b"PING\r\n".to_vec()));
+        let words = words(&seen.sent);
+        assert_eq!(words.last().map(String::as_str), Some(said), "{words:?}");
+        assert_eq!(words.iter().filter(|words| words.contains("ACK")).count(), usize::from(said != "SYNC"));
+    }
+}
+
 #[test]
 fn garbage_never_panics() {
     let mut random = ardb_base::random::Random::new(3);

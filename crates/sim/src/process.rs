@@ -103,6 +103,8 @@ pub struct Machine {
     pub ended: Ended,
     /// Everything below was durable when it ended.
     pub synced: u64,
+    /// A sync of its log had failed: the tail is suspect, though the disk has it.
+    pub sync_failed: bool,
     /// The machine is on.
     pub on: bool,
     /// It has told a master that it has everything before this offset.
@@ -132,6 +134,7 @@ impl Machine {
             name_in_doubt: false,
             ended: Ended::Process,
             synced: 0,
+            sync_failed: false,
             on: true,
             promised: 0,
             shrank: Vec::new(),

@@ -327,6 +327,7 @@ impl<'t> World<'t> {
             return Err(Violation(format!("the engine of node {node} was found ahead of its log")));
         }
         let (had, synced, ended) = (machine.content.end(), machine.synced, machine.ended);
+        let sync_failed = std::mem::take(&mut machine.sync_failed);
         let always = self.settings.fsync[node] == ardb_store::Fsync::Always;
         let least = if ended == Ended::Process { had } else { synced.min(had) };
         let taken_over = machine.perhaps.take().filter(|content| {
@@ -360,7 +361,7 @@ impl<'t> World<'t> {
             match (before, known) {
                 (None, None) => self.truth.born(history.id, None, Kind::Root, node, now, &content),
                 (Some(_), Some(true)) if doubt => {}
-                (Some(before), None) if doubt || ended == Ended::Machine => {
+                (Some(before), None) if doubt || ended == Ended::Machine || sync_failed => {
                     // A promotion that could not be written may be found on the disk all the same.
                     let kind = if doubt { Kind::Promotion } else { Kind::PowerLoss { synced, always } };
                     if !doubt && (history.second, history.second_until.0) != (before, end) {
@@ -414,6 +415,7 @@ impl<'t> World<'t> {
         if let Some(process) = machine.process.take() {
             machine.ended = Ended::Process;
             machine.synced = process.store.synced().0;
+            machine.sync_failed |= process.store.log().failure().is_some();
             // Nothing that a destructor does reaches the disk.
             machine.disk.fail_after(Some(0));
             drop(process);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ardb_base::disk::SimDisk;
 use ardb_base::id::{Offset, ReplId};
 use ardb_engine::{Engine, Rows};
-use ardb_engine_memory::MemoryEngine;
+use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
 
 use super::*;
@@ -15,11 +15,14 @@ use crate::options::{Fsync, History, MemoryBudget, StoreOptions};
 use crate::store::Store;
 
 fn open() -> Store {
-    let engines =
-        |_: Generation, _: &Path, _: u64| -> Result<Arc<dyn Engine>, EngineError> { Ok(Arc::new(MemoryEngine::new())) };
+    let disk = SimDisk::new();
+    let of_engine = disk.clone();
+    let engines = move |_: Generation, dir: &Path, _: u64| -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(DurableEngine::open(Arc::new(of_engine.clone()), dir)?))
+    };
     let options = StoreOptions {
         dir: "/data".into(),
-        disk: Arc::new(SimDisk::new()),
+        disk: Arc::new(disk),
         engines: Arc::new(engines),
         databases: 1,
         memory: MemoryBudget { changed: 1 << 20, rows: 1 << 20, engine: 0 },

@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::error::{OpenError, ReplayError, StateError};
 use crate::options::{History, Recovery, StoreOptions};
 use crate::position::{self, CATALOG, POSITION, Position};
-use crate::state::{State, StateFile};
+use crate::state::{State, StateFile, Tail};
 use crate::store::{Shared, Store};
 use crate::txn::WriteTxn;
 
@@ -115,7 +115,7 @@ impl Store {
         let engine_ahead = found.end < position.offset || (found.created && !created);
         // A process that dies loses nothing that it appended; a machine may. A cut that is more than an append in progress is a loss in any case.
         let lost = found.cut.as_ref().is_some_and(|cut| cut.fault != Fault::Unfinished);
-        let suspect = !created && ((!before.clean && boot_changed) || lost || before.sync_failed);
+        let suspect = !created && ((!before.clean && boot_changed) || lost || before.tail == Tail::Doubtful);
         let mut state = State { clean: false, boot_id: options.boot_id, ..before.clone() };
         let mut position = position;
         let end = found.end.max(position.offset);
@@ -126,6 +126,12 @@ impl Store {
             (options.random)(&mut bytes);
             replaced_id = Some(before.history.id);
             state.history = History { id: ReplId::from_random(bytes), second: before.history.id, second_until: end };
+            if before.tail != Tail::Sound {
+                state.tail = Tail::Renamed;
+            }
+        } else if before.tail == Tail::Renamed {
+            // The opening before may have found more.
+            state.history.second_until = before.history.second_until.min(end);
         } else if engine_ahead || suspect {
             // Engine and log hold a prefix of the master's stream, however much was lost.
             log::info!(
@@ -146,9 +152,9 @@ impl Store {
         if !engine_ahead && !before.clean {
             log.sync_to(log.end()).map_err(|error| sync_error(&options.dir, &error))?;
         }
-        if before.sync_failed {
-            // Only now: until then another start must find what this one has found.
-            let state = State { sync_failed: false, ..file.get().clone() };
+        if before.tail != Tail::Sound {
+            // Only now: what was found may go until then, and what is found next must be judged anew.
+            let state = State { tail: Tail::Sound, ..file.get().clone() };
             file.set(state).map_err(open_error)?;
         }
         let state = file.get().clone();
@@ -319,7 +325,7 @@ fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, 
         boot_id: options.boot_id,
         upstream: None,
         handing: false,
-        sync_failed: false,
+        tail: Tail::Sound,
     };
     StateFile::create(&options.disk, &options.dir, state).map_err(open_error)
 }

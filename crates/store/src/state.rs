@@ -39,8 +39,19 @@ pub struct State {
     pub upstream: Option<Vec<u8>>,
     /// The upstream was our replica and is to take the role of the master from us; it has not said yet that it has. Never without an upstream.
     pub handing: bool,
-    /// A sync of the log has failed: the log may lose what it has not synced though neither the process nor the machine ends.
-    pub sync_failed: bool,
+    /// What is known of the end of the log.
+    pub tail: Tail,
+}
+
+/// Whether what was appended stays there as long as the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// It does.
+    Sound,
+    /// A sync has failed, so what comes after the last good one may go though neither the process nor the machine ends.
+    Doubtful,
+    /// The same, and an opening has begun a new history for it, but has not come to its end: nobody has heard the new name.
+    Renamed,
 }
 
 /// The file and its contents.
@@ -75,7 +86,11 @@ impl State {
             (Some(_), true) => HANDING,
         });
         out.extend_from_slice(&(upstream.len() as u16).to_le_bytes());
-        out.push(u8::from(self.sync_failed));
+        out.push(match self.tail {
+            Tail::Sound => 0,
+            Tail::Doubtful => 1,
+            Tail::Renamed => 2,
+        });
         out.resize(FIXED, 0);
         out.extend_from_slice(upstream);
         out.resize(SLOT, 0);
@@ -113,7 +128,11 @@ impl State {
             boot_id: std::array::from_fn(|i| slot[128 + i]),
             upstream: (slot[145] != 0).then(|| upstream.to_vec()),
             handing: slot[145] == HANDING,
-            sync_failed: slot[148] != 0,
+            tail: match slot[148] {
+                0 => Tail::Sound,
+                2 => Tail::Renamed,
+                _ => Tail::Doubtful,
+            },
         };
         Ok(Some((n(16), state)))
     }
@@ -191,7 +210,7 @@ mod tests {
             boot_id: [n as u8; 16],
             upstream: n.is_multiple_of(3).then(|| vec![b'u'; n as usize]),
             handing: n.is_multiple_of(6),
-            sync_failed: n.is_multiple_of(5),
+            tail: [Tail::Sound, Tail::Doubtful, Tail::Renamed][n as usize % 3],
         }
     }
 

@@ -20,7 +20,7 @@ use crate::error::{CheckpointError, CommitError, StateError};
 use crate::options::{Fsync, History, Recovery, StoreOptions};
 use crate::read::Reader;
 use crate::snapshot::StoreSnapshot;
-use crate::state::{State, StateFile};
+use crate::state::{State, StateFile, Tail};
 use crate::txn::WriteTxn;
 use crate::view::View;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     /// Pins that the last trimming passed over.
     pub overruled: AtomicUsize,
     pub last_log_failure: AtomicBool,
-    /// Whether it was said that [`State::sync_failed`] could not be written.
+    /// Whether it was said that [`Tail::Doubtful`] could not be written.
     pub last_note_failure: AtomicBool,
     pub recovery: Recovery,
     /// Directories of old generations, to be deleted when nobody reads them any more.
@@ -158,10 +158,10 @@ impl Store {
     /// have it; so the next start must not go on under the same name. The disk may refuse this too; then it is tried again.
     fn note_failed_sync(&self) {
         let mut file = self.shared.state.lock();
-        if file.get().sync_failed {
+        if file.get().tail == Tail::Doubtful {
             return;
         }
-        let state = State { sync_failed: true, ..file.get().clone() };
+        let state = State { tail: Tail::Doubtful, ..file.get().clone() };
         match file.set(state) {
             Ok(()) => log::warn!(
                 "a sync of the log has failed: the next start begins a new history, unless this is a replica"

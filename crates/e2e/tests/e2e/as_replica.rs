@@ -94,6 +94,38 @@ fn goes_on_after_kills_with_redis_2_8() {
     goes_on_after_kills(Setup::redis("2.8"), Flavor::Old);
 }
 
+/// Redis before 5.0 passes scripts on, by their names once they are known. A replica keeps them in memory only, so one that died finds calls in its log
+/// that it cannot execute.
+#[test]
+fn one_that_died_starts_though_its_log_calls_scripts_that_are_gone() {
+    if stands_in() {
+        return;
+    }
+    let master = Setup::redis("2.8").start().unwrap();
+    let mut replica = Setup::ardb().start().unwrap();
+    follow(&replica, &master).unwrap();
+    wait_linked(&replica, LIMIT).unwrap();
+    let mut client = master.client().unwrap();
+    let script = "redis.call('SET', 'kept', 'x') return redis.call('INCR', 'n')";
+    client.call(&["EVAL", script, "0"]).unwrap();
+    let sha = client.call(&["SCRIPT", "LOAD", script]).unwrap().text();
+    // Passed on as EVAL for the last time.
+    assert!(!client.call(&["EVALSHA", &sha, "0"]).unwrap().is_error());
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    // A checkpoint, behind which the log is replayed.
+    replica.client().unwrap().must("SAVE").unwrap();
+    for _ in 0..3 {
+        assert!(!client.call(&["EVALSHA", &sha, "0"]).unwrap().is_error());
+    }
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    replica.kill9().unwrap();
+    replica.restart().unwrap();
+    assert_eq!(replica.log_count("cannot be replayed beyond"), 1, "{}", replica.log_tail());
+    wait_linked(&replica, LIMIT).unwrap();
+    wait_equal(&master, &replica, LIMIT).unwrap();
+    assert_eq!(syncs(&mut client).unwrap().0, 2, "the data were sent once more");
+}
+
 /// Redis before 7.0 passes relative expiries on. They count from their arrival, and a restart does not start them anew.
 #[test]
 fn relative_expiries_count_once() {

@@ -32,7 +32,9 @@ fn refuses(replica: &Server, words: &[&str]) {
     .unwrap_or_else(|failure| panic!("{failure}: {words:?} in {last:?}\n{}", replica.log_tail()));
     assert_eq!(client.info("replication").unwrap()["master_link_status"], "down");
     assert_eq!(client.ask("GET old").unwrap().text(), "data");
-    assert!(words.iter().all(|word| replica.log().contains(word)), "{}", replica.log_tail());
+    // INFO knows it a moment earlier.
+    let logged = || Ok(words.iter().all(|word| replica.log().contains(word)));
+    wait_until("it is logged", LIMIT, logged).unwrap_or_else(|failure| panic!("{failure}\n{}", replica.log_tail()));
 }
 
 fn with_old_data() -> Server {

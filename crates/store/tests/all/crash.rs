@@ -272,6 +272,42 @@ fn what_a_failed_sync_loses_is_not_missed_under_the_same_name() {
     }
 }
 
+/// The next start may fail, at each of its steps, while the system has the page, and forget it then.
+#[test]
+fn a_start_after_a_failed_sync_that_fails_itself_is_not_the_last_word() {
+    for n in 0.. {
+        let world = World::new();
+        let (store, _) = world.open();
+        let id = store.history().id;
+        let end = commit(&store, &[Op::Set(0, 1, 1)]);
+        store.sync_to(end).expect("no faults");
+        let lost = commit(&store, &[Op::Set(0, 2, 2)]);
+        world.disk.fail_after(Some(0));
+        assert!(store.sync_to(lost).is_err());
+        world.disk.fail_after(None);
+        store.tick().expect("no faults");
+        drop(store);
+        world.disk.kill();
+        world.disk.fail_after(Some(n));
+        let started = world.try_open();
+        world.disk.fail_after(None);
+        let failed = started.is_err();
+        drop(started);
+        world.disk.kill();
+        world.disk.forget_missed();
+        let (store, recovery) = world.open();
+        // If it did not fail, it has synced what it found.
+        let found = if failed { recovery.log_end } else { lost };
+        assert!(found == end || found == lost);
+        assert_ne!(store.history().id, id, "operation {n}");
+        assert_eq!((store.history().second, store.history().second_until), (id, found), "operation {n}");
+        if !failed {
+            assert!(n > 10, "it must have been tried");
+            return;
+        }
+    }
+}
+
 /// The same, where the system still has the page: what the next start reads it must write, before it counts as durable.
 #[test]
 fn what_a_failed_sync_left_in_memory_is_written_once_more() {

@@ -236,6 +236,7 @@ fn what_a_reader_kept_of_a_fresh_keyspace_does_not_go_into_the_engine_later() {
     assert!(store.janitor_step().expect("no faults"));
     assert_eq!(dump(&before, Direction::Forward).expect("no faults")[0].len(), 600);
     drop(before);
+    drop(reader);
     while store.janitor_step().expect("no faults") {}
     store.checkpoint().expect("no faults");
     store.checkpoint().expect("no faults");
