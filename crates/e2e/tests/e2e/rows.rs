@@ -363,6 +363,8 @@ fn a_link_that_is_stuck_does_not_hold_its_transfer_up() {
     let sync = answer.split(' ').nth(3).unwrap().to_owned();
     std::thread::sleep(Duration::from_millis(500));
     let mut next = client_of(&master);
+    // Much less than `repl-timeout`, after which it would be let go anyway.
+    next.set_timeout(Duration::from_secs(20)).unwrap();
     let again = next.call(&["PSYNC2", "?", "-1", "2", &sync, "0"]).unwrap().text();
     assert_eq!(again, answer, "{}", master.log_tail());
     assert_eq!(resumed(&master), 1);
