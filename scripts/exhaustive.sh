@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The slow tests, one after the other, each with its figure; about three hours on two cores.
+# The slow tests, one after the other, each with its figure; about four hours on two cores.
 #
-#   scripts/exhaustive.sh [PART...]     parts: simulate differential killtest matrix cuts chaos sentinel demo tcl tclrepl bench syncbench bigdata (default: all)
+#   scripts/exhaustive.sh [PART...]     parts: simulate differential killtest matrix cuts chaos sentinel demo tcl tclrepl bench syncbench lagbench away
+#                                         bigdata (default: all)
 #
 # Prints a summary and fails if a part failed. What each printed is kept in target/exhaustive.
 set -uo pipefail
@@ -18,7 +19,7 @@ cargo build --quiet --release -p ardb-e2e -p ardb-sim --bins || exit 1
 export ARDB_SERVER=${ARDB_SERVER:-$target/release/ardb-server}
 
 parts=("$@")
-[ $# -gt 0 ] || parts=(simulate differential killtest matrix cuts chaos sentinel demo tcl tclrepl bench syncbench bigdata)
+[ $# -gt 0 ] || parts=(simulate differential killtest matrix cuts chaos sentinel demo tcl tclrepl bench syncbench lagbench away bigdata)
 summary=() bad=0
 for part in "${parts[@]}"; do
     case $part in
@@ -37,6 +38,8 @@ for part in "${parts[@]}"; do
     tclrepl) command=(scripts/tcl-replication.sh) ;;
     bench) command=(scripts/bench.sh) ;;
     syncbench) command=("$target/release/syncbench" --keys "${KEYS:-5000000}") ;;
+    lagbench) command=("$target/release/lagbench" --rounds "${LAG_ROUNDS:-3}" --goals yes) ;;
+    away) command=("$target/release/away" --seconds "${AWAY:-600}" --replicas "${AWAY_REPLICAS:-ardb}") ;;
     bigdata) command=("$target/release/bigdata") ;;
     *) echo "exhaustive: no part $part"; exit 2 ;;
     esac

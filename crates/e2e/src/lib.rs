@@ -3,14 +3,17 @@
 //! Owns what such tests need: [`server`] starts and kills servers of any kind, [`client`] speaks to them, [`digest`]
 //! reads a whole data set out of one and compares two of them, [`load`] writes to one from a seed, [`peers`] finds the
 //! real servers that `scripts/peers.sh` brings. [`proxy`] cuts links, [`scripted`] is a master that says what a test wants,
-//! [`redis26`] plays the server that no registry has, [`pairing`] puts two servers together under load. Nothing here shares code with the server under test but the random
-//! numbers: a mistake made twice would hide itself.
+//! [`redis26`] plays the server that no registry has, [`pairing`] puts two servers together under load. [`benchmark`] runs `redis-benchmark`,
+//! [`lag`] says how far a replica is behind, [`usage`] what a process uses. Nothing here shares code with the server under test but the
+//! random numbers: a mistake made twice would hide itself.
 //!
 //! The tests stand in `tests/e2e.rs` and take seconds each; what takes longer is a program of its own in `src/bin`.
 #![allow(clippy::disallowed_methods, reason = "tests from outside live on the clock and the environment")]
 
+pub mod benchmark;
 pub mod client;
 pub mod digest;
+pub mod lag;
 pub mod load;
 pub mod options;
 pub mod pairing;

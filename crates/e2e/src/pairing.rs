@@ -55,6 +55,34 @@ impl Side {
     }
 }
 
+/// The pairings in an option of a program that measures: a master and a replica each, `a` for Ardb and `r` for Redis 7.0, with commas between.
+///
+/// # Errors
+/// If a letter is another one.
+pub fn pairs(text: &str) -> Result<Vec<(Kind, Kind)>> {
+    let kind = |letter: char| match letter {
+        'a' => Ok(Kind::Ardb),
+        'r' => Ok(REDIS),
+        other => Err(error(format!("--pairs: {other} is neither a nor r"))),
+    };
+    text.split(',')
+        .map(|pair| match pair.chars().collect::<Vec<_>>()[..] {
+            [master, replica] => Ok((kind(master)?, kind(replica)?)),
+            _ => Err(error(format!("--pairs: {pair} is no pairing"))),
+        })
+        .collect()
+}
+
+/// The Redis that such programs compare with.
+pub const REDIS: Kind = Kind::Redis("7.0");
+
+/// A pairing's name in a table.
+#[must_use]
+pub fn title(pair: (Kind, Kind)) -> String {
+    let name = |kind| if kind == Kind::Ardb { "ardb" } else { "redis" };
+    format!("{} to {}", name(pair.0), name(pair.1))
+}
+
 /// How long and how hard.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -159,4 +187,16 @@ pub fn run(master: Side, replica: Side, plan: Plan) -> Result<Figure> {
         return Err(error(format!("{full} full syncs")));
     }
     Ok(Figure { commands: done.commands, summary: digest.summary(), full, time: start.elapsed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairings_are_two_letters_each() {
+        assert_eq!(pairs("ra,aa").unwrap(), [(REDIS, Kind::Ardb), (Kind::Ardb, Kind::Ardb)]);
+        assert_eq!(title((REDIS, Kind::Ardb)), "redis to ardb");
+        assert!(pairs("rx").is_err() && pairs("raa").is_err() && pairs("").is_err());
+    }
 }

@@ -184,7 +184,7 @@ fn keep(shared: &Shared, link: usize, answered: bool, bytes: &[u8]) {
 
 /// Passes bytes in one direction, up to `budget` of them while connections are cut.
 fn pass(mut from: TcpStream, mut to: TcpStream, budget: u64, shared: &Shared, keep: impl Fn(&[u8])) {
-    let mut bytes = vec![0; 16 << 10];
+    let mut bytes = vec![0; 64 << 10];
     let mut passed = 0u64;
     while let Ok(count) = from.read(&mut bytes) {
         let cut = shared.cutting.load(Ordering::SeqCst) && passed + count as u64 >= budget;

@@ -1,5 +1,7 @@
-//! What a process has used: processor time, and the most memory that it held, out of `/proc`.
+//! What a process uses: processor time and memory, out of `/proc`; and how large a folder is on the disk.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::{Result, error};
@@ -27,11 +29,7 @@ impl Usage {
         let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks: u64 = rest.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-            .ok_or_else(|| error(format!("process {pid} has no memory")))?;
-        Ok(Usage { cpu: Duration::from_millis(ticks * 1000 / TICKS), peak: peak * 1024 })
+        Ok(Usage { cpu: Duration::from_millis(ticks * 1000 / TICKS), peak: field(&status, "VmHWM", pid)? })
     }
 
     /// The processor time since `before`.
@@ -39,6 +37,57 @@ impl Usage {
     pub fn cpu_since(&self, before: &Usage) -> Duration {
         self.cpu.saturating_sub(before.cpu)
     }
+}
+
+/// What memory a process holds, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// All of it.
+    pub resident: u64,
+    /// What is its own.
+    pub anonymous: u64,
+    /// Pages of files, which the system can drop at any time.
+    pub file: u64,
+}
+
+impl Memory {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn of(pid: u32) -> Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let [resident, anonymous, file] = ["VmRSS", "RssAnon", "RssFile"].map(|name| field(&status, name, pid));
+        Ok(Memory { resident: resident?, anonymous: anonymous?, file: file? })
+    }
+
+    /// The larger of each, which may have been at different times.
+    #[must_use]
+    pub fn most(self, other: Memory) -> Memory {
+        Memory {
+            resident: self.resident.max(other.resident),
+            anonymous: self.anonymous.max(other.anonymous),
+            file: self.file.max(other.file),
+        }
+    }
+}
+
+/// A field of a process's status, in bytes.
+fn field(status: &str, name: &str, pid: u32) -> Result<u64> {
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
+    kilobytes.map(|number| number * 1024).ok_or_else(|| error(format!("process {pid} has no {name}")))
+}
+
+/// The bytes that the files of a folder take on the disk. One that goes meanwhile counts for nothing.
+///
+/// # Errors
+/// If there is no such folder.
+pub fn on_disk(dir: &Path) -> Result<u64> {
+    /// What the system counts in, whatever the disk's own blocks are.
+    const BLOCK: u64 = 512;
+    Ok(std::fs::read_dir(dir)?.flatten().filter_map(|file| Some(file.metadata().ok()?.blocks() * BLOCK)).sum())
 }
 
 /// Lets the process's peak of memory begin anew.
@@ -53,4 +102,24 @@ pub fn reset_peak(pid: u32) -> Result<()> {
 #[must_use]
 pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_memory_of_its_own_and_of_files() {
+        let mut before = Memory::of(std::process::id()).unwrap();
+        let held = vec![1u8; 32 << 20];
+        let after = Memory::of(std::process::id()).unwrap();
+        assert!(after.anonymous >= before.anonymous + (30 << 20), "{before:?} {after:?}");
+        assert!(after.file > 0 && after.resident >= after.anonymous + after.file, "{after:?}");
+        drop(held);
+        before.file = after.file + 1;
+        let most = before.most(after);
+        assert_eq!((most.anonymous, most.file), (after.anonymous, after.file + 1));
+        assert!(field("VmRSSX: 5 kB\nVmRSS:\t  7 kB\n", "VmRSS", 1).is_ok_and(|bytes| bytes == 7 << 10));
+        assert!(field("VmRSS: 7 MB\n", "VmRSS", 1).is_err());
+    }
 }

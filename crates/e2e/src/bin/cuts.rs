@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         &[
             ("cuts", "1000", "cuts of each pair"),
             ("rate", "2000", "commands a second"),
+            ("parallel", "yes", "no for one pair after the other"),
             ("only", "", "pairs whose name holds this, for instance 'Redis 2.8'"),
             ("seed", "", "seed of the loads and the cuts"),
         ],
@@ -36,25 +37,23 @@ fn main() -> ExitCode {
     println!("seed {seed}");
     let name = |pair: &(Side, Side)| format!("{} -> {}", pair.0.name(), pair.1.name());
     let pairs: Vec<_> = PAIRS.iter().filter(|pair| name(pair).contains(options.text("only"))).collect();
+    if pairs.is_empty() {
+        println!("FAILED: no such pair");
+        return ExitCode::FAILURE;
+    }
     // Together, because most of the time is a replica's pause before it connects again.
-    let outcomes: Vec<bool> = std::thread::scope(|scope| {
-        let options = &options;
-        let threads: Vec<_> = pairs
-            .iter()
-            .map(|pair| {
-                scope.spawn(move || {
-                    match one(**pair, &name(pair), options.number("cuts"), options.number("rate"), seed) {
-                        Ok(()) => true,
-                        Err(failure) => {
-                            println!("{}: FAILED: {failure}", name(pair));
-                            false
-                        }
-                    }
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or(false)).collect()
-    });
+    let together = if options.text("parallel") == "no" { 1 } else { pairs.len() };
+    let run = |pair: &(Side, Side)| {
+        let outcome = one(*pair, &name(pair), options.number("cuts"), options.number("rate"), seed);
+        outcome.map_err(|failure| println!("{}: FAILED: {failure}", name(pair))).is_ok()
+    };
+    let mut outcomes = Vec::new();
+    for group in pairs.chunks(together) {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = group.iter().map(|pair| scope.spawn(|| run(pair))).collect();
+            outcomes.extend(threads.into_iter().map(|thread| thread.join().unwrap_or(false)));
+        });
+    }
     if outcomes.iter().all(|good| *good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
     let name = |pair: &(Side, Side)| format!("{} -> {}", pair.0.name(), pair.1.name());
     let mut pairs: Vec<(Side, Side)> =
         both.chain([(OURS, OURS)]).filter(|pair| name(pair).contains(options.text("only"))).collect();
+    if pairs.is_empty() {
+        println!("FAILED: no such pair");
+        return ExitCode::FAILURE;
+    }
     pairs.reverse();
     let plan =
         Plan { seed, keys: 10_000, rate: options.number("rate"), time: Duration::from_secs(options.number("seconds")) };

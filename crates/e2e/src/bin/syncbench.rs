@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use ardb_base::random::Random;
 use ardb_e2e::options::Options;
+use ardb_e2e::pairing::{REDIS, pairs, title};
 use ardb_e2e::server::{Kind, Server, Setup};
 use ardb_e2e::usage::{Usage, megabytes, reset_peak};
 use ardb_e2e::wait::follow;
 use ardb_e2e::{Result, error};
-
-const REDIS: Kind = Kind::Redis("7.0");
 
 fn main() -> ExitCode {
     let options = Options::read(
@@ -116,7 +115,7 @@ fn sync(master: &Server, kind: Kind, options: &Options, bytes: u64) -> Result<Du
     let (master_after, replica_after) = (Usage::of(pid(master)?)?, Usage::of(pid(&replica)?)?);
     println!(
         "{:<14} {:>8.1} {:>8.1} {:>14.1} {:>14.1} {:>14.0} {:>14.0}",
-        format!("{} to {}", name(master.kind()), name(kind)),
+        title((master.kind(), kind)),
         took.as_secs_f64(),
         megabytes(bytes) / took.as_secs_f64(),
         master_after.cpu_since(&master_before).as_secs_f64(),
@@ -127,26 +126,8 @@ fn sync(master: &Server, kind: Kind, options: &Options, bytes: u64) -> Result<Du
     Ok(took)
 }
 
-fn name(kind: Kind) -> &'static str {
-    if kind == Kind::Ardb { "ardb" } else { "redis" }
-}
-
-fn kind(letter: char) -> Result<Kind> {
-    match letter {
-        'a' => Ok(Kind::Ardb),
-        'r' => Ok(REDIS),
-        other => Err(error(format!("--pairs: {other} is neither a nor r"))),
-    }
-}
-
 fn run(options: &Options) -> Result<bool> {
-    let mut pairs = Vec::new();
-    for pair in options.text("pairs").split(',') {
-        let [master, replica] = pair.chars().collect::<Vec<_>>()[..] else {
-            return Err(error(format!("--pairs: {pair} is no pairing")));
-        };
-        pairs.push((kind(master)?, kind(replica)?));
-    }
+    let pairs = pairs(options.text("pairs"))?;
     println!(
         "{:<14} {:>8} {:>8} {:>14} {:>14} {:>14} {:>14}",
         "", "seconds", "MB/s", "master CPU s", "replica CPU s", "master MB", "replica MB"
@@ -169,7 +150,7 @@ fn run(options: &Options) -> Result<bool> {
         let times = took.as_secs_f64() / base.as_secs_f64();
         let goal = if (*master, *replica) == (Kind::Ardb, Kind::Ardb) { 0.5 } else { 1.5 };
         let verdict = if times <= goal { "met" } else { "MISSED" };
-        println!("{} to {}: {times:.2} times redis to redis, goal {goal}: {verdict}", name(*master), name(*replica));
+        println!("{}: {times:.2} times redis to redis, goal {goal}: {verdict}", title((*master, *replica)));
         met &= times <= goal;
     }
     Ok(met || options.text("goals") == "no")
