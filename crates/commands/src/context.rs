@@ -29,10 +29,17 @@ pub struct Savepoint {
     pub stream_db: Option<u32>,
 }
 
+/// What a frame of the log can count, less what is put around several effects.
+const PAYLOAD_LIMIT: usize = u32::MAX as usize - 1024;
+
 /// A write transaction with the log frame that belongs to it.
 pub trait Transaction: RowsMut {
     /// The bytes of the frame being built: the effects as RESP commands.
     fn payload(&mut self) -> &mut Vec<u8>;
+    /// Whether the payload, with what is put around several effects, is not longer than a frame can be.
+    fn has_room(&mut self) -> bool {
+        self.payload().len() <= PAYLOAD_LIMIT
+    }
     /// The database that is selected at the end of the payload; `None` if the next effect must say it.
     fn stream_db(&mut self) -> &mut Option<u32>;
     /// Where the transaction stands.

@@ -239,12 +239,16 @@ pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Out
     let effects_before = ctx.effects;
     ctx.effects.explicit = false;
     let savepoint = writes.then(|| ctx.rows.transaction().savepoint());
-    let result = (command.handler)(ctx, args);
+    let result = (command.handler)(ctx, args).and_then(|outcome| {
+        if writes && ctx.dirty > 0 && !ctx.effects.explicit {
+            ctx.log_effect(ctx.session.db, args);
+        }
+        // Found now, it is this command's failure, and not that of all whose commands share the commit.
+        let fits = !writes || ctx.rows.transaction().has_room();
+        fits.then_some(outcome).ok_or(error::TOO_LARGE)
+    });
     let outcome = match result {
         Ok(outcome) => {
-            if writes && ctx.dirty > 0 && !ctx.effects.explicit {
-                ctx.log_effect(ctx.session.db, args);
-            }
             if let Some(savepoint) = savepoint {
                 ctx.rows.transaction().release(savepoint);
             }

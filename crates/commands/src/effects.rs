@@ -79,3 +79,28 @@ impl Effects {
         *self = Effects::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn what_no_frame_can_hold_fails_alone() {
+        const TOO_LARGE: &str = "-ERR the command changes more than one commit can hold (4 GiB)";
+        let mut server = Harness::new();
+        server.limit_payload(150);
+        assert_eq!(server.run("SET a 1"), "+OK");
+        assert_eq!(server.run(&format!("SET b {}", "v".repeat(200))), TOO_LARGE);
+        assert_eq!(server.run("SET c 1"), "+OK");
+        assert_eq!(server.run("KEYS b"), "*0");
+        assert_eq!(server.take_log(), "SET a 1 | SET c 1");
+        // Several effects, of which only some would fit.
+        for line in ["MULTI", "SET a 2", "MSETNX d 1 e 1", "SET f 1"] {
+            server.run(line);
+        }
+        server.limit_payload(90);
+        assert_eq!(server.run("EXEC"), format!("*3 +OK :1 {TOO_LARGE}"));
+        assert_eq!(server.take_log(), "MULTI | SET a 2 | MSETNX d 1 e 1 | EXEC");
+        assert_eq!(server.run("EXISTS f"), ":0");
+    }
+}

@@ -72,6 +72,7 @@ texts! {
     MASTER_DOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
     STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    TOO_LARGE = "ERR the command changes more than one commit can hold (4 GiB)";
     NO_MULTI_IN_MULTI = "ERR MULTI calls can not be nested";
     EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
     DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";

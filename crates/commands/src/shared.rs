@@ -106,7 +106,7 @@ impl Events {
 }
 
 /// Bytes of a reply that names members again and again (SRANDMEMBER with a negative count), at most.
-pub const MAX_REPLY: u64 = 256 << 20;
+pub const MAX_REPLY: u64 = 64 << 20;
 
 /// Settings that data commands read. The server's configuration writes them.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ struct ModelTransaction {
     payload: Vec<u8>,
     stream_db: Option<u32>,
     saved: Vec<Model>,
+    payload_limit: usize,
 }
 
 impl Rows for ModelTransaction {
@@ -78,6 +79,9 @@ impl Transaction for ModelTransaction {
     fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.payload
     }
+    fn has_room(&mut self) -> bool {
+        self.payload.len() <= self.payload_limit
+    }
     fn stream_db(&mut self) -> &mut Option<u32> {
         &mut self.stream_db
     }
@@ -113,8 +117,13 @@ impl Harness {
     /// A fresh server with all commands of this crate, 16 databases, the clock at 1,000,000,000,000 ms.
     pub fn new() -> Harness {
         let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 16, 1));
-        let transaction =
-            ModelTransaction { model: Model::new(16), payload: Vec::new(), stream_db: Some(0), saved: Vec::new() };
+        let transaction = ModelTransaction {
+            model: Model::new(16),
+            payload: Vec::new(),
+            stream_db: Some(0),
+            saved: Vec::new(),
+            payload_limit: usize::MAX,
+        };
         let session = Session::new(1, Arc::new(NoMailbox));
         Harness { transaction, shared, session, now: 1_000_000_000_000, origin: Origin::Client }
     }
@@ -178,6 +187,11 @@ impl Harness {
             }
         }
         commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// The frame can hold this many bytes from now on.
+    pub fn limit_payload(&mut self, bytes: usize) {
+        self.transaction.payload_limit = bytes;
     }
 
     /// The bytes logged since the last call.

@@ -4,8 +4,8 @@
 //! whatever (an engine's promise), but it pulls all rows first, as one does that fails at its last step.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::{ChangeSource, Cursor, Engine, EngineError, EngineStats, Snapshot, Value};
 
@@ -32,6 +32,9 @@ struct Line {
 #[derive(Debug, Default)]
 pub struct Faults {
     lines: [Line; 3],
+    /// Whether commits wait before they do anything.
+    held: Mutex<bool>,
+    let_go: Condvar,
 }
 
 impl Faults {
@@ -60,6 +63,17 @@ impl Faults {
         let first = line.calls.load(Ordering::SeqCst).saturating_add(n.max(1));
         line.last_bad.store(first.saturating_add(count - 1), Ordering::SeqCst);
         line.first_bad.store(first, Ordering::SeqCst);
+    }
+
+    /// Lets commits wait until they are let go: a disk that is slow.
+    pub fn hold_commits(&self, hold: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.let_go.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.let_go.wait_while(held, |held| *held));
     }
 
     /// Nothing fails any more.
@@ -112,6 +126,7 @@ impl Engine for FaultyEngine {
     }
 
     fn commit(&self, ranges: &[Range<Vec<u8>>], rows: &mut dyn ChangeSource) -> Result<(), EngineError> {
+        self.faults.wait_while_held();
         if let Err(error) = self.faults.pass(Call::Commit) {
             while rows.next_change().is_some() {}
             return Err(error);

@@ -1,8 +1,11 @@
 //! Periodic work that belongs to no connection: rates for INFO, syncing the log once a second, expiring keys.
+//!
+//! Syncing has a thread of its own, because expiring takes the writer lock, for which it may wait as long as a script runs or the disk is busy;
+//! `appendfsync everysec` must not become longer than that.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,53 +13,60 @@ use crate::server::Server;
 use crate::stats::Rates;
 use crate::{active_expiry, clock};
 
-/// The running thread.
+/// How often the log is synced with `appendfsync everysec`.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
+
+/// The running threads.
 pub struct Cron {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Cron {
-    /// Ends it.
+    /// Ends them.
     pub fn stop(self) {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            log::error!("the thread of periodic work panicked");
+        for thread in self.threads {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                log::error!("a thread of periodic work panicked");
+            }
         }
     }
 }
 
-/// Starts it.
+/// Starts them.
 ///
 /// # Errors
 /// The system has no more threads.
 pub fn start(server: Arc<Server>) -> io::Result<Cron> {
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let thread = std::thread::Builder::new().name("ardb-cron".into()).spawn(move || {
-        let mut rates = Rates::default();
-        let mut last_sync = 0;
+    let mut cron = Cron { stop: stop.clone(), threads: Vec::new() };
+    let (of_sync, stopped) = (server.clone(), stop.clone());
+    cron.threads.push(std::thread::Builder::new().name("ardb-sync".into()).spawn(move || {
         while !stopped.load(Ordering::SeqCst) {
+            std::thread::park_timeout(SYNC_PERIOD);
+            if of_sync.config.bytes("appendfsync") == b"everysec" {
+                sync(&of_sync);
+            }
+        }
+    })?);
+    cron.threads.push(std::thread::Builder::new().name("ardb-cron".into()).spawn(move || {
+        let mut rates = Rates::default();
+        while !stop.load(Ordering::SeqCst) {
             let hz = server.config.int("hz").clamp(1, 500) as u64;
             std::thread::park_timeout(Duration::from_millis(1000 / hz));
             let now = clock::unix_ms();
             active_expiry::round(&server, Duration::from_millis((1000 / hz).min(100)));
-            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let stats = &server.stats;
             let values = [load(&server.shared.stats.commands), load(&stats.input), load(&stats.output)];
             for (slot, rate) in stats.rates.iter().zip(rates.sample(now, values)) {
                 slot.store(rate, Ordering::Relaxed);
             }
-            if now - last_sync >= 1000 {
-                last_sync = now;
-                if server.config.bytes("appendfsync") == b"everysec" {
-                    sync(&server);
-                }
-            }
         }
-    })?;
-    Ok(Cron { stop, thread })
+    })?);
+    Ok(cron)
 }
 
 fn sync(server: &Server) {

@@ -227,7 +227,7 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
         memory: budget(config.size("memory-limit")),
         log: LogOptions { segment_bytes: config.size("log-segment-size") as usize, ..LogOptions::default() },
         backlog_bytes: config.size("repl-backlog-size"),
-        // The cron thread syncs once a second, because `appendfsync` can change while the server runs.
+        // A thread of `cron` syncs once a second, because `appendfsync` can change while the server runs.
         fsync: Fsync::No,
         checkpoint_age_ms: config.size("checkpoint-period") * 1000,
         boot_id: boot_id(),

@@ -189,6 +189,12 @@ impl Core {
         }
     }
 
+    /// Bytes of changed rows now. `changed` may stay too high when a commit and the end of a checkpoint meet, until the next one.
+    pub fn changed_bytes(&self) -> u64 {
+        let (_, view) = self.publication.current();
+        view.active.bytes() + view.frozen.as_ref().map_or(0, |table| table.bytes())
+    }
+
     /// Keeps a replaced view until nobody else has it.
     pub fn bury(&self, view: Arc<View>) {
         self.graveyard.lock().push(view);

@@ -264,16 +264,20 @@ pub fn expires(value: &[u8]) -> bool {
 impl Core {
     /// One bounded step of background deletion. Gives whether there may be more to do right away.
     pub fn janitor_step(&self) -> Result<bool, CommitError> {
-        let forgot = self.forget_step();
+        let forgot = self.forget(self.unneeded());
         let walked = self.walk_step()?;
         Ok(forgot || walked)
     }
 
-    /// Forgets garbage in the active table.
-    fn forget_step(&self) -> bool {
-        // In this order, and once: a reader that does not show in its slot yet will stand at `committed` or later, so what was garbage by then is garbage to it.
+    /// What was garbage at this commit no reader needs, now or later.
+    fn unneeded(&self) -> u64 {
+        // In this order: a reader that does not show in its slot yet will stand at `committed` or later.
         let committed = self.publication.committed();
-        let unneeded = committed.min(self.readers.oldest());
+        committed.min(self.readers.oldest())
+    }
+
+    /// Forgets garbage of commits up to `unneeded` in the active table.
+    fn forget(&self, unneeded: u64) -> bool {
         let mut budget = FORGET_ROWS;
         while budget > 0 {
             // The lock is held over some items: a freeze, which clears the queue, waits for it, so the table is the one they are about.
@@ -308,12 +312,17 @@ impl Core {
     }
 
     /// Walks on in the first flushed keyspace, discarding the objects that its keys name, and forgets in the active table what was walked.
+    /// Waits for the next checkpoint while changed rows fill their share of memory, because it adds some.
     fn walk_step(&self) -> Result<bool, CommitError> {
         let (walk, generation) = {
             let janitor = self.janitor.lock();
             let Some(walk) = janitor.keyspaces.front().cloned() else { return Ok(false) };
             (walk, janitor.generation)
         };
+        if self.changed_bytes() > self.budget.changed {
+            self.want_checkpoint();
+            return Ok(false);
+        }
         // Nobody writes to a dead keyspace, so the rows can be read before the lock is taken.
         let range = RowRange { space: Space::Key, group: walk.keyspace, from: (walk.next, b""), to: None };
         let mut rows = 0;

@@ -73,8 +73,33 @@ fn a_walk_of_the_generation_before_touches_nothing_of_the_new_one() {
     store.install(loader, point, None).expect("no faults");
     *core.janitor.lock() = before;
     while store.janitor_step().expect("no faults") {}
-    *core.janitor.lock() = Janitor::new(Generation(2));
     store.checkpoint().expect("no faults");
     let mut reader = store.reader();
     assert!(reader.begin().get(member).expect("no faults").is_some(), "a live object was discarded");
+}
+
+#[test]
+fn a_reader_that_begins_in_the_middle_of_a_step_keeps_what_is_deleted_after_that() {
+    let store = open();
+    let core = &store.shared.core;
+    let mut txn = store.write();
+    let member = put_big(&mut txn, 1);
+    txn.commit().expect("no faults");
+    drop(txn);
+    let unneeded = core.unneeded();
+    let mut reader = store.reader();
+    let view = reader.begin();
+    let mut txn = store.write();
+    let group = txn.keyspace(0).0;
+    txn.delete(RowKey::new(Space::Key, group, 1, b"key"));
+    txn.count(0, -1, 0);
+    txn.discard(ObjectId(member.group));
+    txn.commit().expect("no faults");
+    drop(txn);
+    assert!(core.janitor.lock().len() > 0);
+    core.forget(unneeded);
+    assert!(view.get(member).expect("no faults").is_some(), "its reader is still there");
+    drop(view);
+    core.forget(core.unneeded());
+    assert_eq!(core.janitor.lock().forget.len(), 0);
 }

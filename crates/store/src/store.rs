@@ -66,6 +66,8 @@ const LONG_LOG: u64 = 256 << 20;
 const CHEAP_LOG: u64 = 32 << 20;
 /// Bytes of changed rows that are little.
 const CHEAP_ROWS: u64 = 16 << 20;
+/// How often a writer looks whether a checkpoint has made room.
+const ROOM_POLL: Duration = Duration::from_millis(5);
 /// How long a tick deletes garbage at most, in milliseconds.
 const JANITOR_MS: i64 = 20;
 
@@ -115,34 +117,49 @@ impl Store {
         Reader::new(self.shared.core.clone())
     }
 
-    /// Takes the writer lock. If changed rows fill their share of memory, it first waits a little, longer the fuller it is, so that checkpoints keep up.
+    /// Takes the writer lock. If changed rows fill their share of memory, it first waits a little, longer the fuller it is, so that checkpoints keep up; if
+    /// they fill it twice, until a checkpoint has made room or has failed.
     #[must_use]
     pub fn write(&self) -> WriteTxn<'_> {
-        self.slow_down();
+        self.make_room(&mut || true);
         WriteTxn::new(&self.shared.core)
     }
 
-    /// As [`Store::write`], but asks after each `patience` of waiting for the lock whether to go on with it. `None` if `go_on` said no.
+    /// As [`Store::write`], but asks again and again while it waits, for the lock after each `patience`, whether to go on with it. `None` if `go_on` said no.
     #[must_use]
-    pub fn write_while(&self, patience: Duration, go_on: impl FnMut() -> bool) -> Option<WriteTxn<'_>> {
-        self.slow_down();
+    pub fn write_while(&self, patience: Duration, mut go_on: impl FnMut() -> bool) -> Option<WriteTxn<'_>> {
+        if !self.make_room(&mut go_on) {
+            return None;
+        }
         WriteTxn::new_while(&self.shared.core, patience, go_on)
     }
 
-    /// Waits a little if changed rows fill their share of memory.
-    fn slow_down(&self) {
+    /// Waits if changed rows fill their share of memory; false if `go_on` said no. The lock is free meanwhile, since a checkpoint needs it. Where checkpoints
+    /// fail nobody waits for them: the commit will be refused.
+    fn make_room(&self, go_on: &mut dyn FnMut() -> bool) -> bool {
         let core = &*self.shared.core;
+        let budget = core.budget.changed;
         let changed = core.changed.load(Ordering::Relaxed);
-        if changed > core.budget.changed {
-            core.want_checkpoint();
-            // Without threads nobody else would make room, and a failing checkpoint does not get better by waiting.
-            if self.shared.options.background && !core.failing.load(Ordering::Relaxed) {
-                core.figures.delays.fetch_add(1, Ordering::Relaxed);
-                let over = changed - core.budget.changed;
-                let tenths = over.saturating_mul(10) / core.budget.changed.max(1);
-                std::thread::sleep(Duration::from_micros((200 << tenths.min(9)).min(100_000)));
-            }
+        if changed <= budget {
+            return true;
         }
+        core.want_checkpoint();
+        // Without threads nobody else would make room.
+        let in_vain = || !self.shared.options.background || core.failing.load(Ordering::Relaxed);
+        if in_vain() {
+            return true;
+        }
+        core.figures.delays.fetch_add(1, Ordering::Relaxed);
+        let tenths = (changed - budget).saturating_mul(10) / budget.max(1);
+        std::thread::sleep(Duration::from_micros((200 << tenths.min(9)).min(100_000)));
+        while core.changed_bytes() > budget.saturating_mul(2) && !in_vain() {
+            if !go_on() {
+                return false;
+            }
+            core.want_checkpoint();
+            std::thread::sleep(ROOM_POLL);
+        }
+        true
     }
 
     /// Returns when everything below `offset` is durable.

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ardb_e2e::client::Client;
 use ardb_e2e::digest::Digest;
 use ardb_e2e::load::{Flavor, Generator, Load, populate};
 use ardb_e2e::options::seed;
@@ -223,6 +224,42 @@ fn after_a_sync_that_failed_writes_are_refused_and_a_restart_begins_another_hist
     let [after, _] = history(&server);
     server.restart().unwrap();
     assert_eq!(history(&server)[0], after, "once is enough");
+}
+
+/// A key is due while a script holds the writer lock, so that whoever deletes it waits; the log is synced all the same.
+#[test]
+fn the_log_is_synced_once_a_second_whoever_waits_for_the_lock() {
+    if stands_in() {
+        return;
+    }
+    let setup = Setup::ardb().with("appendfsync", "everysec").with("busy-reply-threshold", 4000);
+    let server = setup.with_own("io-threads", 2).start().unwrap();
+    let mut probes: Vec<Client> = (0..8).map(|_| server.client().unwrap()).collect();
+    for probe in &mut probes {
+        probe.set_timeout(Duration::from_millis(200)).unwrap();
+        probe.must("PING").unwrap();
+    }
+    let mut runner = server.client().unwrap();
+    runner.must("SET due v PX 20").unwrap();
+    runner.queue(&["EVAL", "while true do end", "0"]);
+    runner.flush().unwrap();
+    let started = Instant::now();
+    let mut synced = false;
+    while !synced && started.elapsed() < Duration::from_millis(3500) {
+        std::thread::sleep(Duration::from_millis(50));
+        // Those whose thread runs the script are silent.
+        probes.retain_mut(|probe| match probe.info("storage") {
+            Ok(info) => {
+                synced |= info["log_synced"] == info["log_end"];
+                true
+            }
+            Err(_) => false,
+        });
+    }
+    assert!(!probes.is_empty(), "no thread is free of the script");
+    assert!(synced, "{}", server.log_tail());
+    let kill = || Ok(server.client()?.ask("SCRIPT KILL")?.is_ok());
+    wait_until("the script can be killed", LIMIT, kill).unwrap();
 }
 
 #[test]

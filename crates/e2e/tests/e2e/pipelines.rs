@@ -38,7 +38,7 @@ fn what_takes_the_writer_lock_runs_outside_of_it() {
 
 /// Fills the log's last segment, and takes its folder away so that there is no next one: then no large commit succeeds.
 fn fill_log(server: &Server) {
-    std::fs::rename(server.dir.join("log"), server.dir.join("log-gone")).unwrap();
+    std::fs::rename(server.dir.join("data/log"), server.dir.join("log-gone")).unwrap();
     let mut client = server.client().unwrap();
     let value = "v".repeat(2000);
     for _ in 0..1000 {
@@ -56,7 +56,8 @@ fn a_failed_commit_is_taken_back_for_everyone_and_keeps_protocols_in_step() {
     if ardb_e2e::server::stands_in() {
         return;
     }
-    let setup = Setup::ardb().with("log-segment-size", "64kb").with("notify-keyspace-events", "KA");
+    let setup =
+        Setup::ardb().with("log-segment-size", "64kb").with("notify-keyspace-events", "KA").with("appendfsync", "no");
     let server = setup.start().unwrap();
     let client = || {
         let mut client = server.client().unwrap();
@@ -108,7 +109,7 @@ fn a_failed_commit_is_taken_back_for_everyone_and_keeps_protocols_in_step() {
     assert_eq!(looks.ask("LRANGE full 0 -1").unwrap().items().unwrap()[0].text(), "here");
     assert_eq!(looks.ask("GET where").unwrap().text(), "db0");
     assert_eq!(looks.info_number("clients", "blocked_clients").unwrap(), 0);
-    std::fs::rename(server.dir.join("log-gone"), server.dir.join("log")).unwrap();
+    std::fs::rename(server.dir.join("log-gone"), server.dir.join("data/log")).unwrap();
     // The first that is heard is of a commit that was.
     looks.must("PUBLISH channel now").unwrap();
     assert_eq!(listens.receive().unwrap().items().unwrap()[2].text(), "now");

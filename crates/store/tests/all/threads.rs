@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ardb_base::random::Random;
+use ardb_engine::faulty::Call;
 use ardb_engine::{Direction, Rows};
+use ardb_store::CommitError;
 
 use crate::harness::*;
 
@@ -96,38 +98,57 @@ fn readers_see_points_in_time() {
     }
 }
 
-/// A reader that begins while the janitor is at work keeps what is deleted after that.
+/// While a checkpoint takes its time, changed rows come to twice their share of memory and a batch, and no further.
 #[test]
-fn the_janitor_forgets_nothing_that_a_reader_has_just_begun_to_read() {
-    let mut world = World::new();
-    world.segment_bytes = 1 << 20;
-    world.memory.changed = 64 << 20;
-    let (store, _) = world.open();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut reader = store.reader();
-            let mut rounds = 0;
-            while !stop.load(Ordering::Relaxed) {
-                dump(&reader.begin(), Direction::Forward).expect("no faults");
-                rounds += 1;
+fn writers_wait_for_a_slow_checkpoint_and_are_refused_by_a_failing_one() {
+    const SHARE: u64 = 200_000;
+    for fails in [false, true] {
+        let mut world = World::new();
+        world.background = true;
+        world.segment_bytes = 1 << 20;
+        world.memory.changed = SHARE;
+        let (store, _) = world.open();
+        let faults = world.faults();
+        faults.hold_commits(true);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..200u64 {
+                    let mut txn = store.write();
+                    for m in 0..100 {
+                        let op = Op::Field(0, 2, n * 100 + m, 1);
+                        op.apply(&mut txn).expect("reads do not fail");
+                        op.encode(&mut txn.frame().payload);
+                    }
+                    txn.commit()?;
+                }
+                Ok(())
+            });
+            // Until it stands still, which is past the share; or no longer than half a minute.
+            let (mut before, mut most, mut calm) = (0, 0, 0);
+            for _ in 0..1500 {
+                std::thread::sleep(Duration::from_millis(20));
+                let stats = store.stats();
+                let now = stats.active_bytes + stats.frozen_bytes;
+                most = most.max(now);
+                calm = if now == before && now > SHARE { calm + 1 } else { 0 };
+                before = now;
+                if calm == 25 {
+                    break;
+                }
             }
-            rounds
-        });
-        let janitor = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                store.janitor_step().expect("no faults");
+            if fails {
+                faults.fail_from(Call::Commit, 1);
             }
+            faults.hold_commits(false);
+            let written = writer.join().expect("the writer goes on");
+            assert_eq!(matches!(written, Err(CommitError::Checkpoint(_))), fails, "{written:?}");
+            assert_eq!(written.is_ok(), !fails);
+            assert_eq!(calm, 25, "the writer stood still");
+            assert!(most < 2 * SHARE + SHARE / 4, "{most} bytes");
         });
-        for _ in 0..15_000 {
-            let fields: Vec<Op> = (0..12).map(|field| Op::Field(0, 2, field, 1)).collect();
-            commit(&store, &fields);
-            commit(&store, &[Op::Del(0, 2)]);
-        }
-        stop.store(true, Ordering::Relaxed);
-        janitor.join().expect("the janitor goes on");
-        assert!(reader.join().expect("each snapshot is whole") > 3);
-    });
+        faults.heal();
+        assert!(store.stats().delays > 0);
+    }
 }
 
 #[test]
