@@ -48,6 +48,8 @@ macro_rules! texts {
 texts! {
     WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
     SYNTAX = "ERR syntax error";
+    NOT_HLL = "WRONGTYPE Key is not a valid HyperLogLog string value.";
+    HLL_CORRUPT = "INVALIDOBJ Corrupted HLL object detected";
     FIELD_COUNT = "ERR the number of fields does not match what follows it";
     FIELD_EXPIRY = "ERR fields of a hash do not expire in this server: HSETEX takes no expiry";
     NOT_INTEGER = "ERR value is not an integer or out of range";

@@ -135,6 +135,8 @@ pub struct Settings {
     pub zset_max_entries: AtomicU64,
     /// `zset-max-listpack-value`.
     pub zset_max_value: AtomicU64,
+    /// `hll-sparse-max-bytes`: the longest sparse HyperLogLog.
+    pub hll_sparse_max: AtomicU64,
     /// `list-max-listpack-size`.
     pub list_max_size: AtomicI64,
     /// Whether expired keys are deleted in the background (DEBUG SET-ACTIVE-EXPIRE).
@@ -417,6 +419,7 @@ impl Shared {
                 set_max_value: AtomicU64::new(64),
                 zset_max_entries: AtomicU64::new(128),
                 zset_max_value: AtomicU64::new(64),
+                hll_sparse_max: AtomicU64::new(3000),
                 list_max_size: AtomicI64::new(-2),
                 active_expire: AtomicBool::new(true),
             },

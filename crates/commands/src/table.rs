@@ -173,6 +173,10 @@ pub enum Group {
     String,
     /// Bit operations.
     Bitmap,
+    /// Counts of different elements, in strings.
+    HyperLogLog,
+    /// Places on the globe, in sorted sets.
+    Geo,
     /// Lists.
     List,
     /// Sets.
@@ -203,6 +207,8 @@ impl Group {
             Group::Generic => "generic",
             Group::String => "string",
             Group::Bitmap => "bitmap",
+            Group::HyperLogLog => "hyperloglog",
+            Group::Geo => "geo",
             Group::List => "list",
             Group::Set => "set",
             Group::SortedSet => "sorted-set",

@@ -24,4 +24,5 @@ mod e2e {
     pub mod scripts;
     pub mod sentinel;
     pub mod wire;
+    pub mod words;
 }

@@ -34,27 +34,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
         ],
         "the type is not there yet; a full sync or an RDB file with a stream in it is refused with an error that names it",
     ),
-    (
-        "Geo",
-        &[
-            "geoadd",
-            "geodist",
-            "geohash",
-            "geopos",
-            "georadius",
-            "georadius_ro",
-            "georadiusbymember",
-            "georadiusbymember_ro",
-            "geosearch",
-            "geosearchstore",
-        ],
-        "not there yet; the values are sorted sets, so what a master has arrives and is kept as such",
-    ),
-    (
-        "HyperLogLog",
-        &["pfadd", "pfcount", "pfmerge", "pfdebug", "pfselftest"],
-        "not there yet; the values are strings, so what a master has arrives in a full sync, but PFADD and PFMERGE in its stream cannot be applied",
-    ),
+    ("HyperLogLog", &["pfselftest"], "it tests parts of Redis's program"),
     ("Users", &["acl"], "there is one user, `default`, with `requirepass`; AUTH and HELLO take its name"),
     (
         "Functions",
@@ -77,7 +57,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "Cluster",
-        &["asking", "cluster", "readonly", "readwrite", "restore-asking"],
+        &["asking", "cluster", "readonly", "readwrite"],
         "there is no cluster mode yet; `cluster-enabled yes` is refused at start",
     ),
     ("Modules", &["module"], "modules are programs for the memory of Redis and cannot run here"),
@@ -99,10 +79,12 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Order and titles of the sections: the name that COMMAND DOCS has, and the title.
-const GROUPS: [(&str, &str); 12] = [
+const GROUPS: [(&str, &str); 14] = [
     ("generic", "Keys of any type"),
     ("string", "Strings"),
     ("bitmap", "Bits"),
+    ("hyperloglog", "HyperLogLogs"),
+    ("geo", "Places"),
     ("list", "Lists"),
     ("set", "Sets"),
     ("sorted-set", "Sorted sets"),

@@ -218,6 +218,7 @@ impl Server {
             (&settings.set_max_value, "set-max-listpack-value"),
             (&settings.zset_max_entries, "zset-max-listpack-entries"),
             (&settings.zset_max_value, "zset-max-listpack-value"),
+            (&settings.hll_sparse_max, "hll-sparse-max-bytes"),
         ] {
             to.store(config.size(name), Ordering::Relaxed);
         }

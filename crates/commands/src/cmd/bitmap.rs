@@ -237,14 +237,33 @@ enum Operation {
     Or,
     Xor,
     Not,
+    /// Set in the first and in none of the others. This and those below are of Redis 8.2.
+    Diff,
+    /// Set in one of the others and not in the first.
+    Diff1,
+    /// Set in the first and in one of the others.
+    AndOr,
+    /// Set in exactly one.
+    One,
 }
+
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("AND", Operation::And),
+    ("OR", Operation::Or),
+    ("XOR", Operation::Xor),
+    ("NOT", Operation::Not),
+    ("DIFF", Operation::Diff),
+    ("DIFF1", Operation::Diff1),
+    ("ANDOR", Operation::AndOr),
+    ("ONE", Operation::One),
+];
 
 /// Bytes combined at a time.
 const STEP: u64 = 64 << 10;
 
-/// BITOP AND | OR | XOR | NOT destkey key [key ...]
+/// BITOP AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE destkey key [key ...]
 fn bitop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let operation = [("AND", Operation::And), ("OR", Operation::Or), ("XOR", Operation::Xor), ("NOT", Operation::Not)]
+    let operation = OPERATIONS
         .into_iter()
         .find(|(name, _)| args::is(args[1], name))
         .map(|(_, operation)| operation)
@@ -253,6 +272,12 @@ fn bitop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     if operation == Operation::Not && keys.len() != 1 {
         return Err(CmdError::text("ERR BITOP NOT must be called with a single source key."));
     }
+    if let Some((name, _)) = OPERATIONS[4..7].iter().find(|(_, needs_two)| *needs_two == operation)
+        && keys.len() < 2
+    {
+        return Err(CmdError::text(format!("ERR BITOP {name} must be called with at least two source keys.")));
+    }
+    let is_old = matches!(operation, Operation::And | Operation::Or | Operation::Xor | Operation::Not);
     let mut sources = Vec::with_capacity(keys.len());
     for key in keys {
         let value = string::get(&ctx.rows, &ctx.at(key))?;
@@ -278,6 +303,10 @@ fn bitop(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         let to = len.min(from + STEP);
         combine(ctx, operation, &sources, from, to, &mut step)?;
         result.push(&mut ctx.rows, &step);
+        if !is_old {
+            // Servers before Redis 8.2 do not know the word: they get the result.
+            ctx.effect(&[if from == 0 { b"SET" } else { b"APPEND" }, target, &step]);
+        }
         from = to;
     }
     result.finish(&mut ctx.rows, &at, found.raw.as_ref(), None);
@@ -296,6 +325,24 @@ fn combine(
     out: &mut Vec<u8>,
 ) -> Result<(), CmdError> {
     out.clear();
+    let (first, others) = sources.split_at(sources.len().min(1));
+    match operation {
+        Operation::One => return one_of(ctx, sources, from, to, out),
+        Operation::Diff | Operation::Diff1 | Operation::AndOr => {
+            combine(ctx, Operation::Or, others, from, to, out)?;
+            let mut alone = Vec::new();
+            combine(ctx, Operation::Or, first, from, to, &mut alone)?;
+            for (byte, alone) in out.iter_mut().zip(alone) {
+                *byte = match operation {
+                    Operation::Diff => alone & !*byte,
+                    Operation::Diff1 => !alone & *byte,
+                    _ => alone & *byte,
+                };
+            }
+            return Ok(());
+        }
+        Operation::And | Operation::Or | Operation::Xor | Operation::Not => {}
+    }
     for (n, source) in sources.iter().enumerate() {
         let mut at = 0;
         if let Some(source) = source {
@@ -308,7 +355,7 @@ fn combine(
                         Operation::And => under.for_each(|(byte, other)| *byte &= other),
                         Operation::Or => under.for_each(|(byte, other)| *byte |= other),
                         Operation::Xor => under.for_each(|(byte, other)| *byte ^= other),
-                        Operation::Not => {}
+                        _ => {}
                     }
                 }
                 at += piece.len();
@@ -324,6 +371,33 @@ fn combine(
     if operation == Operation::Not {
         out.iter_mut().for_each(|byte| *byte = !*byte);
     }
+    Ok(())
+}
+
+/// As [`combine`]: the bits that are set in exactly one source.
+fn one_of(
+    ctx: &Ctx<'_>,
+    sources: &[Option<StringValue>],
+    from: u64,
+    to: u64,
+    out: &mut Vec<u8>,
+) -> Result<(), CmdError> {
+    // At most STEP.
+    let len = (to - from) as usize;
+    out.resize(len, 0);
+    let mut several = vec![0; len];
+    for source in sources.iter().flatten() {
+        let mut at = 0;
+        source.pieces(&ctx.rows, from, to, &mut |piece| {
+            let under = out[at..].iter_mut().zip(&mut several[at..]).zip(piece);
+            for ((once, several), byte) in under {
+                *several |= *once & byte;
+                *once |= byte;
+            }
+            at += piece.len();
+        })?;
+    }
+    out.iter_mut().zip(several).for_each(|(once, several)| *once &= !several);
     Ok(())
 }
 

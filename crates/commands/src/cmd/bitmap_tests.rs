@@ -210,3 +210,56 @@ fn longest_common_subsequences() {
         ],
     );
 }
+
+#[test]
+fn the_operations_of_redis_8_are_logged_as_their_results() {
+    let mut server = Harness::new();
+    server.run_args(&[b"SET", b"x", b"\xff\x0f\xf0\x01"]);
+    server.run_args(&[b"SET", b"y", b"\x0f\x0f"]);
+    server.run_args(&[b"SET", b"z", b"\x01\xff\x00\x00\x80"]);
+    server.run("PEXPIRE y 100000");
+    server.take_log();
+    for (operation, result) in [
+        ("DIFF", &b"\xf0\x00\xf0\x01\x00"[..]),
+        ("diff1", b"\x00\xf0\x00\x00\x80"),
+        ("ANDOR", b"\x0f\x0f\x00\x00\x00"),
+        ("ONE", b"\xf0\xf0\xf0\x01\x80"),
+    ] {
+        assert_eq!(server.run(&format!("BITOP {operation} to x y z none")), ":5", "{operation}");
+        let mut set = b"*3\r\n$3\r\nSET\r\n$2\r\nto\r\n$5\r\n".to_vec();
+        set.extend([result, b"\r\n"].concat());
+        assert_eq!(server.take_payload(), set, "{operation}");
+    }
+    assert_eq!(server.run("BITOP ONE y y"), ":2");
+    assert_eq!(server.run("BITOP DIFF y y none"), ":2");
+    assert_eq!(server.run("TTL y"), ":-1");
+    assert_eq!(server.run("BITOP ANDOR gone none none"), ":0");
+    for name in ["DIFF", "DIFF1", "ANDOR"] {
+        assert_eq!(
+            server.run(&format!("BITOP {name} to x")),
+            format!("-ERR BITOP {name} must be called with at least two source keys.")
+        );
+    }
+}
+
+#[test]
+fn long_results_are_logged_in_pieces() {
+    let mut server = Harness::new();
+    let mut random = Random::new(9);
+    let mut big = vec![0; 200_000];
+    random.fill(&mut big);
+    server.run_args(&[b"SET", b"x", &big]);
+    server.run_args(&[b"SET", b"y", &big[100_000..]]);
+    let mut follower = Harness::new();
+    follower.play(&server.take_payload());
+    for operation in ["DIFF", "DIFF1", "ANDOR", "ONE"] {
+        assert_eq!(server.run(&format!("BITOP {operation} to x y")), ":200000");
+        follower.play(&server.take_payload());
+        assert_eq!(server.run("GET to"), follower.run("GET to"), "{operation}");
+    }
+    let expected: Vec<u8> =
+        big.iter().enumerate().map(|(at, byte)| byte & !big.get(at + 100_000).copied().unwrap_or(0)).collect();
+    server.run("BITOP DIFF to x y");
+    server.run_args(&[b"SET", b"expected", &expected]);
+    assert_eq!(server.run("GET to"), server.run("GET expected"));
+}

@@ -209,6 +209,9 @@ pub const COMMANDS: &[Command] = &[
         .doc("2.6.0", "Return a serialized version of the value stored at the specified key."),
     Command::new("restore", -4, Flags::WRITE.with(Flags::DENYOOM), Keys::ONE, Group::Generic, restore)
         .doc("2.6.0", "Create a key using the provided serialized value, previously obtained using DUMP."),
+    // A master in a cluster that takes in a slot passes this on as it came.
+    Command::new("restore-asking", -4, Flags::WRITE.with(Flags::DENYOOM), Keys::ONE, Group::Server, restore)
+        .doc("3.0.0", "RESTORE, as nodes of a cluster send it"),
 ];
 
 #[cfg(test)]

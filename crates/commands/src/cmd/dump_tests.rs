@@ -57,7 +57,7 @@ fn what_is_dumped_is_restored() {
         assert_eq!(server.run_args(&[b"RESTORE", key.as_bytes(), b"5000", &payload, b"REPLACE"]), "+OK", "{key}");
         assert!(show(&mut server, key) == before, "{key}");
         assert_eq!(server.run(&format!("PTTL {key}")), ":5000", "{key}");
-        assert_eq!(server.run_args(&[b"RESTORE", b"other", b"0", &payload]), "+OK", "{key}");
+        assert_eq!(server.run_args(&[b"RESTORE-ASKING", b"other", b"0", &payload]), "+OK", "{key}");
         assert!(show(&mut server, "other") == before, "{key}");
         assert_eq!(server.run("PTTL other"), ":-1", "{key}");
         server.run("DEL other");

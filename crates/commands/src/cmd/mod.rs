@@ -3,17 +3,22 @@
 pub mod args;
 pub mod bitfield;
 pub mod bitmap;
+pub mod compare;
 pub mod copy;
 pub mod counter;
 pub mod dump;
 pub mod expire;
 pub mod function;
+pub mod geo;
 pub mod hash;
 pub mod help;
+pub mod hgetdel;
+pub mod hll;
 pub mod keys;
 pub mod lcs;
 pub mod list;
 pub mod list_blocking;
+pub mod msetex;
 pub mod multi;
 pub mod object;
 pub mod pubsub;
@@ -30,16 +35,22 @@ use crate::table::Command;
 pub const GROUPS: &[&[Command]] = &[
     bitfield::COMMANDS,
     bitmap::COMMANDS,
+    compare::COMMANDS,
     copy::COMMANDS,
     counter::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
     function::COMMANDS,
+    geo::COMMANDS,
+    geo::search::COMMANDS,
     hash::COMMANDS,
+    hgetdel::COMMANDS,
+    hll::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
+    msetex::COMMANDS,
     multi::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,

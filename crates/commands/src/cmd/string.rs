@@ -12,6 +12,7 @@ use ardb_types::string::{self, StringValue};
 use ardb_types::{KeyRow, Kind};
 
 use super::args;
+use super::compare::Compare;
 use super::expire::{self, Clock};
 use crate::context::{Ctx, Origin};
 use crate::error::{self, CmdError};
@@ -99,21 +100,25 @@ fn mget(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+enum Condition<'a> {
     Always,
     Missing,
     Present,
+    Compared(Compare<'a>),
 }
 
 /// What becomes of the expiry.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Expiry {
+pub(super) enum Expiry {
+    /// It goes.
     None,
+    /// It stays.
     Keep,
+    /// It becomes this.
     At(UnixMs),
 }
 
-/// The expiry option that `word` is, with its clock, for SET and GETEX.
+/// The expiry option that `word` is, with its clock.
 fn clock_option(word: &[u8]) -> Option<Clock> {
     [("EX", Clock::Seconds), ("PX", Clock::Ms), ("EXAT", Clock::UnixSeconds), ("PXAT", Clock::UnixMs)]
         .into_iter()
@@ -121,7 +126,41 @@ fn clock_option(word: &[u8]) -> Option<Clock> {
         .map(|(_, clock)| clock)
 }
 
-/// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
+/// The expiry options of SET, MSETEX and GETEX as far as they were read.
+#[derive(Default)]
+pub(super) struct ExpiryOptions<'a> {
+    /// The option without a time was given: KEEPTTL, or PERSIST of GETEX.
+    plain: bool,
+    time: Option<(Clock, &'a [u8])>,
+}
+
+impl<'a> ExpiryOptions<'a> {
+    /// Takes an option in, and its time out of `rest`; whether it is one and goes with those before. `plain` is the one without a time.
+    pub(super) fn take<'s>(&mut self, plain: &str, option: &[u8], rest: &mut impl Iterator<Item = &'s &'a [u8]>) -> bool
+    where
+        'a: 's,
+    {
+        if args::is(option, plain) {
+            self.plain = true;
+            return self.time.is_none();
+        }
+        let Some(clock) = clock_option(option) else { return false };
+        let fits = !self.plain && self.time.is_none_or(|(earlier, _)| earlier == clock);
+        self.time = rest.next().map(|amount| (clock, *amount));
+        fits && self.time.is_some()
+    }
+
+    /// What SET or MSETEX, which is called `name`, makes of the expiry.
+    pub(super) fn expiry(&self, ctx: &Ctx<'_>, name: &str) -> Result<Expiry, CmdError> {
+        Ok(match self.time {
+            Some((clock, amount)) => Expiry::At(expire::positive_time(ctx, amount, clock, name)?),
+            None if self.plain => Expiry::Keep,
+            None => Expiry::None,
+        })
+    }
+}
+
+/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
 fn set(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let [_, key, value, options @ ..] = args else { return Err(error::SYNTAX) };
     if options.is_empty() {
@@ -131,33 +170,24 @@ fn set(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     }
     let mut condition = Condition::Always;
     let mut want_old = false;
-    let mut keep = false;
-    let mut time: Option<(Clock, &[u8])> = None;
+    let mut expiry = ExpiryOptions::default();
     let mut options = options.iter();
     while let Some(option) = options.next() {
-        if args::is(option, "NX") && condition != Condition::Present {
+        if args::is(option, "NX") && matches!(condition, Condition::Always | Condition::Missing) {
             condition = Condition::Missing;
-        } else if args::is(option, "XX") && condition != Condition::Missing {
+        } else if args::is(option, "XX") && matches!(condition, Condition::Always | Condition::Present) {
             condition = Condition::Present;
         } else if args::is(option, "GET") {
             want_old = true;
-        } else if args::is(option, "KEEPTTL") && time.is_none() {
-            keep = true;
-        } else if let Some(clock) = clock_option(option)
-            && !keep
-            && time.is_none_or(|(earlier, _)| earlier == clock)
-            && let Some(amount) = options.next()
-        {
-            time = Some((clock, amount));
-        } else {
-            return Err(error::SYNTAX);
+        } else if !expiry.take("KEEPTTL", option, &mut options) {
+            let compare = match options.next() {
+                Some(arg) if condition == Condition::Always => Compare::parse(option, arg)?,
+                _ => None,
+            };
+            condition = Condition::Compared(compare.ok_or(error::SYNTAX)?);
         }
     }
-    let expiry = match time {
-        Some((clock, amount)) => Expiry::At(expire::positive_time(ctx, amount, clock, "set")?),
-        None if keep => Expiry::Keep,
-        None => Expiry::None,
-    };
+    let expiry = expiry.expiry(ctx, "set")?;
     if want_old {
         let old = string::get(&ctx.rows, &ctx.at(key))?;
         ctx.looked_up(key, old.is_some());
@@ -181,15 +211,22 @@ fn write(
     key: &[u8],
     value: &[u8],
     expiry: Expiry,
-    condition: Condition,
+    condition: Condition<'_>,
 ) -> Result<Option<Option<UnixMs>>, CmdError> {
     let at = ctx.at(key);
-    let found = keyspace::find(&ctx.rows, &at)?;
+    let found = match condition {
+        Condition::Compared(_) => keyspace::find_kind(&ctx.rows, &at, Kind::String)?,
+        _ => keyspace::find(&ctx.rows, &at)?,
+    };
     let was_there = found.live().is_some();
-    match condition {
-        Condition::Missing if was_there => return Ok(None),
-        Condition::Present if !was_there => return Ok(None),
-        _ => {}
+    let holds = match condition {
+        Condition::Always => true,
+        Condition::Missing => !was_there,
+        Condition::Present => was_there,
+        Condition::Compared(compare) => compare.allows(&ctx.rows, found_string(&found).as_ref())?,
+    };
+    if !holds {
+        return Ok(None);
     }
     let time = match expiry {
         Expiry::None => None,
@@ -210,7 +247,7 @@ fn write_logged(
     key: &[u8],
     value: &[u8],
     expiry: Expiry,
-    condition: Condition,
+    condition: Condition<'_>,
 ) -> Result<bool, CmdError> {
     let Some(time) = write(ctx, key, value, expiry, condition)? else { return Ok(false) };
     log_set(ctx, key, value, time);
@@ -273,32 +310,23 @@ fn getdel(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
 
 /// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]
 fn getex(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
-    let mut persist = false;
-    let mut time: Option<(Clock, &[u8])> = None;
+    let mut expiry = ExpiryOptions::default();
     let mut options = args[2..].iter();
     while let Some(option) = options.next() {
-        if args::is(option, "PERSIST") && time.is_none() {
-            persist = true;
-        } else if let Some(clock) = clock_option(option)
-            && !persist
-            && time.is_none_or(|(earlier, _)| earlier == clock)
-            && let Some(amount) = options.next()
-        {
-            time = Some((clock, amount));
-        } else {
+        if !expiry.take("PERSIST", option, &mut options) {
             return Err(error::SYNTAX);
         }
     }
     let key = args[1];
     let Some(row) = reply_old(ctx, key)? else { return Ok(Outcome::Done) };
-    if let Some((clock, amount)) = time {
+    if let Some((clock, amount)) = expiry.time {
         let when = expire::positive_time(ctx, amount, clock, "getex")?;
         if clock.is_absolute() && expire::is_past(ctx, when) {
             expire::delete_now(ctx, key, &row);
         } else {
             expire::expire_at(ctx, key, &row, when);
         }
-    } else if persist {
+    } else if expiry.plain {
         expire::persist_row(ctx, key, &row);
     }
     Ok(Outcome::Done)

@@ -25,6 +25,8 @@ fn categories(command: &Command) -> Vec<&'static str> {
     add(command.group == Group::Hash, "@hash");
     add(command.group == Group::String, "@string");
     add(command.group == Group::Bitmap, "@bitmap");
+    add(command.group == Group::HyperLogLog, "@hyperloglog");
+    add(command.group == Group::Geo, "@geo");
     add(flags.has(Flags::PUBSUB), "@pubsub");
     add(flags.has(Flags::ADMIN), "@admin");
     add(flags.has(Flags::FAST), "@fast");

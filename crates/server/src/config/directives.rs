@@ -300,6 +300,12 @@ const ENCODINGS: &[Directive] = &[
         "Elements (or KiB: -1 is 4, -2 is 8) up to which a list is one row.",
     )
     .alias("list-max-ziplist-size"),
+    Directive::new(
+        "hll-sparse-max-bytes",
+        Kind::Memory(0, BYTES),
+        "3000",
+        "Bytes up to which a HyperLogLog keeps its sparse form.",
+    ),
 ];
 
 const SERVER: &[Directive] = &[

@@ -150,7 +150,6 @@ pub const INERT: &[Directive] = &[
         OTHER,
     ),
     Directive::inert("list-compress-depth", Kind::Int(0, INT), "0", "the engine compresses"),
-    Directive::inert("hll-sparse-max-bytes", Kind::Memory(0, BYTES), "3000", NO_STREAMS),
     Directive::inert("stream-node-max-entries", Kind::Int(0, LONG), "100", NO_STREAMS),
     Directive::inert("stream-node-max-bytes", Kind::Memory(0, BYTES), "4096", NO_STREAMS),
     Directive::inert("tracking-table-max-keys", Kind::Int(0, LONG), "1000000", "client side caching is not there yet"),

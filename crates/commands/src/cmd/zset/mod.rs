@@ -30,7 +30,7 @@ const fn row(name: &'static str, arity: i32, flags: Flags, keys: Keys, handler: 
 }
 
 /// The sorted set at a key that is only read.
-fn open(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<Option<ZSet>, CmdError> {
+pub(super) fn open(ctx: &mut Ctx<'_>, key: &[u8]) -> Result<Option<ZSet>, CmdError> {
     let set = ZSet::open(&ctx.rows, &ctx.at(key))?;
     ctx.looked_up(key, set.is_some());
     Ok(set)
@@ -119,7 +119,13 @@ fn log_removed(ctx: &mut Ctx<'_>, key: &[u8], members: &[Scored]) {
 
 /// Makes these different members the value at a key, whatever was there; no members delete it. Replies how many there are.
 /// `rewrite`: log DEL and ZADD in place of the command.
-fn store(ctx: &mut Ctx<'_>, key: &[u8], members: &[Scored], event: &str, rewrite: bool) -> Result<(), CmdError> {
+pub(super) fn store(
+    ctx: &mut Ctx<'_>,
+    key: &[u8],
+    members: &[Scored],
+    event: &str,
+    rewrite: bool,
+) -> Result<(), CmdError> {
     let at = ctx.at(key);
     let old = keyspace::lookup_raw(&ctx.rows, &at)?;
     let existed = old.is_some();

@@ -65,7 +65,7 @@ impl AddOptions {
 }
 
 /// ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]
-fn zadd(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+pub(in crate::cmd) fn zadd(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     let (options, at) = AddOptions::parse(args);
     add(ctx, args, options, at)
 }

@@ -34,7 +34,8 @@ pub enum Action {
 /// Commands whose spoilt forms would block, answer at random, or list everything.
 fn fragile(name: &str) -> bool {
     let name = name.to_uppercase();
-    let starts = ["B", "SPOP", "SRAND", "HRAND", "ZRAND", "EVAL", "COMMAND", "SCRIPT", "SHUTDOWN", "WATCH", "MULTI"];
+    let starts =
+        ["B", "SPOP", "SRAND", "HRAND", "ZRAND", "EVAL", "COMMAND", "SCRIPT", "SHUTDOWN", "WATCH", "MULTI", "PFCOUNT"];
     (starts.iter().any(|start| name.starts_with(start)) && !name.starts_with("BIT")) || name.ends_with("SCAN")
 }
 

@@ -184,6 +184,42 @@ pub const TABLE: &[Row] = &[
     row(2, "ZRANGE $y $lexmin $lexmax BYLEX [LIMIT $x $x]"),
     row(2, "ZLEXCOUNT $y $lexmin $lexmax"),
     row(1, "ZREMRANGEBYLEX $y $lexmin $lexmax"),
+    // HyperLogLogs. A PFCOUNT of one key leaves what it counted in the string on Redis and not here, so such a key is deleted after it.
+    row(10, "PFADD $p {{{$w}}}"),
+    row(3, "PFADD $p [$m]"),
+    row(4, "PFCOUNT $p {$p}"),
+    row(3, "DEL p:one;PFMERGE p:one {$p};PFCOUNT p:one;DEL p:one"),
+    row(4, "PFMERGE $p {$p}"),
+    row(2, "PFDEBUG (ENCODING|DECODE) $p"),
+    row(1, "PFDEBUG (TODENSE $p|GETREG never:1|foo $p|ENCODING $p x)"),
+    row(1, "SETRANGE $p (0 HYLL|4 x|8 x|15 x)"),
+    // Places.
+    row(10, "GEOADD $g [NX|XX] [CH] {$lon $lat $m}"),
+    row(1, "GEOADD $g (NX XX 1 1 a|1 1|CH|1 1 a 1)"),
+    row(2, "ZREM $g {$m}"),
+    row(3, "(GEOPOS|GEOHASH) $g {$m}"),
+    row(3, "GEODIST $g $m $m [m|KM|ft|mi|foo|m m]"),
+    row(
+        8,
+        "GEOSEARCH $g (FROMLONLAT $lon $lat|FROMMEMBER $m) (BYRADIUS $radius (m|km|ft|mi|x)|BYBOX $radius $radius (m|km)) [ASC|DESC] [COUNT $n [ANY]] [WITHDIST] [WITHHASH] [WITHCOORD]",
+    ),
+    row(
+        1,
+        "GEOSEARCH $g (FROMLONLAT 1 1 ASC ANY DESC|BYRADIUS 1 km ASC ANY DESC|FROMLONLAT 1 1 FROMMEMBER $m ASC ASC)",
+    ),
+    row(
+        5,
+        "GEOSEARCHSTORE $g $g (FROMLONLAT $lon $lat|FROMMEMBER $m) (BYRADIUS $radius (m|km|mi)|BYBOX $radius $radius km) [ASC|DESC] [COUNT $n [ANY]] [STOREDIST]",
+    ),
+    row(
+        5,
+        "(GEORADIUS|GEORADIUS_RO) $g $lon $lat $radius (m|km|ft|x) [WITHDIST] [WITHCOORD] [COUNT $n [ANY]] [ASC|DESC] [STORE $g|STOREDIST $g]",
+    ),
+    row(
+        4,
+        "(GEORADIUSBYMEMBER|GEORADIUSBYMEMBER_RO) $g $m $radius (m|km|mi) [WITHHASH] [COUNT $n [ANY]] [ASC|DESC] [STORE $g|STOREDIST $g]",
+    ),
+    row(1, "COMMAND GETKEYS (GEORADIUS a 1 1 1 m STORE b|GEORADIUSBYMEMBER a m 1 m STORE b STOREDIST c|PFMERGE a b c)"),
     // Keys and expiry.
     row(8, "(DEL|UNLINK) {$k}"),
     row(3, "EXISTS {$k}"),

@@ -125,8 +125,8 @@ impl Maker {
     /// On a kind that is not known: a mistake in the table.
     pub fn argument(&mut self, kind: &str) -> Vec<u8> {
         match kind {
-            // Keys: of strings, counters, bitmaps, lists, sets, hashes, sorted sets, sorted sets of one score, any.
-            "s" | "c" | "b" | "l" | "t" | "h" | "z" => self.key(kind),
+            // Keys: of strings, counters, bitmaps, lists, sets, hashes, sorted sets, HyperLogLogs, places, sorted sets of one score, any.
+            "s" | "c" | "b" | "l" | "t" | "h" | "z" | "p" | "g" => self.key(kind),
             "y" => format!("y:{}", self.random.below(6)).into_bytes(),
             "k" => {
                 let kind = self.pick(&["s", "c", "b", "l", "t", "h", "z"]);
@@ -161,6 +161,16 @@ impl Maker {
                 .into(),
             "min" | "max" => self.bound(kind),
             "lexmin" | "lexmax" => self.lex_bound(kind),
+            // One of so many that they count.
+            "w" => self.random.below(1_000_000).to_string().into_bytes(),
+            "lon" => self.coordinate(180, 13, &["-180", "180", "180.0000001", "-179.99999999", "abc", "nan", "1e400"]),
+            "lat" => self.coordinate(85, 37, &["-85.05112878", "85.05112878", "85.0511288", "90", "-0", "x", "inf"]),
+            "radius" => self
+                .pick(&[
+                    "0", "0.5", "1", "10", "50", "100", "166.2742", "200", "500", "1000", "3000", "10000", "20000",
+                    "1e9", "-1", "abc", "inf", "1e-300",
+                ])
+                .into(),
             "type" => {
                 let sign = self.pick(&["i", "u"]);
                 match self.random.below(12) {
@@ -176,6 +186,15 @@ impl Maker {
                 _ => self.random.below(200).to_string().into_bytes(),
             },
             other => panic!("no such kind of argument in a template: ${other}"),
+        }
+    }
+
+    /// A coordinate: mostly within four degrees of one, so that places are near each other, or one of a coarse grid.
+    fn coordinate(&mut self, most: i64, near: i64, odd: &[&str]) -> Vec<u8> {
+        match self.random.below(20) {
+            0 => self.pick(odd).into(),
+            1..6 => ((self.random.below(13) as i64 - 6) * (most / 6)).to_string().into_bytes(),
+            _ => format!("{}.{:05}", near + self.random.below(4) as i64, self.random.below(100_000)).into_bytes(),
         }
     }
 
