@@ -100,7 +100,7 @@ mod tests {
         }
         server.limit_payload(90);
         assert_eq!(server.run("EXEC"), format!("*3 +OK :1 {TOO_LARGE}"));
-        assert_eq!(server.take_log(), "MULTI | SET a 2 | MSETNX d 1 e 1 | EXEC");
+        assert_eq!(server.take_log(), "MULTI | SET a 2 | MSET d 1 e 1 | EXEC");
         assert_eq!(server.run("EXISTS f"), ":0");
     }
 }

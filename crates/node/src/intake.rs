@@ -145,7 +145,7 @@ pub fn load<R: BufRead>(
 }
 
 /// Makes a loaded generation current: the history is the one that the master named, or `fresh` from 0 on if it named none. `stream_db` is the
-/// database that is selected in the stream that follows; what it does not say, or says wrongly, is 0. Gives where the stream goes on.
+/// database that is selected in the stream that follows; if the RDB does not say it, the stream does. Gives where the stream goes on.
 ///
 /// # Errors
 /// The old data are as they were.
@@ -159,7 +159,8 @@ pub fn install(
 ) -> Result<(ReplId, Offset), GenerationError> {
     let (id, offset) = named.unwrap_or((fresh, Offset(0)));
     let databases = node.shared.settings.databases;
-    let db = Some(stream_db.filter(|db| *db < databases).unwrap_or(0));
+    // Not 0: if this server takes writes before the stream has said it, its own stream must.
+    let db = stream_db.filter(|db| *db < databases);
     make_current(node, generation, SyncPoint { history: History::new(id), offset, db }, upstream)?;
     Ok((id, offset))
 }

@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_commands::effects;
 use ardb_log::SyncError;
 use ardb_store::{CommitError, History, StateError, Store};
 
@@ -78,10 +79,17 @@ pub fn accept(store: &Store, id: Option<ReplId>, upstream: &str) -> Result<Optio
 pub fn promote(node: Node<'_>, switch: impl FnOnce()) -> Result<History, StateError> {
     let history = node.store.fork_history()?;
     let mut txn = node.store.write();
-    // A replica that knows only the name of the history does not know what was selected in the stream.
-    txn.frame().db = None;
+    // A replica that knows only the name of the history does not know what was selected in the stream. It is said at once, so that it stands in the log
+    // whatever happens to this process, and to its role, before the first write.
+    let db = txn.frame().db.unwrap_or(0);
+    effects::append_command(&mut txn.frame().payload, &[b"SELECT", db.to_string().as_bytes()]);
+    txn.frame().db = Some(db);
     if let Err(error) = txn.commit() {
-        log::warn!("The database of the stream is not forgotten: {error}");
+        log::warn!("The database of the stream is not said before the first write: {error}");
+        txn.frame().db = None;
+        if let Err(error) = txn.commit() {
+            log::warn!("The database of the stream is not forgotten: {error}");
+        }
     }
     node.shared.gates.is_replica.store(false, Ordering::SeqCst);
     switch();

@@ -238,3 +238,24 @@ fn an_engine_that_cannot_be_read_is_tried_again() {
         assert_eq!((store.log().end(), store.history().id), (end, id));
     }
 }
+
+/// A master that died between its promotion and its first write forgot that it had to select its database, which a replica with nothing but the name of the
+/// history did not know; what followed was executed in another one there.
+#[test]
+fn a_promoted_one_says_at_once_which_database_is_selected() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    frame(&store, &["SELECT", "1"]);
+    role::follow(&store, "somebody 6379").expect("the disk is well");
+    let end = store.log().end();
+    let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
+    let node = Node { store: &store, shared: &shared, host: &NoHost };
+    let history = role::promote(node, || {}).expect("the disk is well");
+    assert_eq!(history.second_until, end);
+    let mut said = Vec::new();
+    store.log().reader(end).expect("it is there").read_into(&mut said, usize::MAX).expect("it can be read");
+    assert_eq!(
+        said, b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n",
+        "nothing but the log's bytes told this store of another one"
+    );
+}

@@ -183,6 +183,8 @@ impl World<'_> {
                 let at = now + self.random.below(5);
                 self.queue.at(at, Event::Dismiss { node, incarnation });
                 self.trace(|| format!("node {node} is a master: {history:?}"));
+                // It has said at once which database is selected.
+                self.note_log(node)?;
                 Ok(true)
             }
             Err(error) => {

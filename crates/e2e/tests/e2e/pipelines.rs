@@ -23,6 +23,8 @@ fn what_takes_the_writer_lock_runs_outside_of_it() {
     let server = Setup::ardb().with("enable-debug-command", "yes").start().unwrap();
     assert_eq!(texts(&server, &["SET a 1", "SAVE", "SET b 2"]), ["OK", "OK", "OK"]);
     assert_eq!(texts(&server, &["SET a 2", "DEBUG RELOAD", "GET a"]), ["OK", "OK", "2"]);
+    // What stands behind it sees what it has loaded.
+    assert_eq!(texts(&server, &["SET a 3", "DEBUG RELOAD NOSAVE", "GET a"]), ["OK", "OK", "2"]);
     // The read of a key whose time has come takes the lock too.
     texts(&server, &["SET gone 1 PX 1", "DEBUG SET-ACTIVE-EXPIRE 0"]);
     std::thread::sleep(Duration::from_millis(20));
@@ -33,7 +35,7 @@ fn what_takes_the_writer_lock_runs_outside_of_it() {
         texts(&server, &["MULTI", "SET d 4", "SAVE", "EXEC"]),
         ["OK", "QUEUED", refused, "EXECABORT Transaction discarded because of previous errors."]
     );
-    assert!(texts(&server, &["EVAL return{redis.pcall('SAVE').err} 0"])[0].contains("not allowed from script"));
+    assert!(texts(&server, &["EVAL return(redis.pcall('SAVE').err) 0"])[0].contains("not allowed from script"));
 }
 
 /// Fills the log's last segment, and takes its folder away so that there is no next one: then no large commit succeeds.

@@ -214,10 +214,12 @@ impl Worker {
                     writers.push(slot);
                     break;
                 }
+                let changes = connection.shuns_writer();
                 // Only commands that take the lock may block.
                 let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
                 debug_assert!(waiting.is_none(), "a command that may block takes the lock");
-                if connection.info.handing_over.load(Ordering::Acquire) {
+                // What follows a command that may have changed the data reads at a later point in time.
+                if changes || connection.info.handing_over.load(Ordering::Acquire) {
                     break;
                 }
             }
