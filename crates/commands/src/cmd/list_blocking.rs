@@ -41,7 +41,7 @@ fn move_one(ctx: &mut Ctx<'_>, from_key: &[u8], to_key: &[u8], from: End, to: En
         source.push(&mut ctx.rows, to, &value)?;
         save(ctx, source, from_key, pop_event(from), 1);
         ctx.notify(crate::shared::Events::LIST, push_event(to), to_key);
-        log_move(ctx, from_key, to_key, from, to, &value, false);
+        log_rotation(ctx, from_key, from, to, &value);
         ctx.out.bulk(&value);
         return Ok(true);
     }
@@ -57,12 +57,26 @@ fn move_one(ctx: &mut Ctx<'_>, from_key: &[u8], to_key: &[u8], from: End, to: En
     Ok(true)
 }
 
+/// Within one list the push comes first: a list of one element would be gone in between, and with it its expiry.
+fn log_rotation(ctx: &mut Ctx<'_>, key: &[u8], from: End, to: End, value: &[u8]) {
+    if (from, to) == (End::Right, End::Left) {
+        ctx.effect(&[b"RPOPLPUSH", key, key]);
+    } else {
+        log_push(ctx, key, to, value);
+        log_pops(ctx, key, from, 1, 1);
+    }
+}
+
+fn log_push(ctx: &mut Ctx<'_>, key: &[u8], to: End, value: &[u8]) {
+    ctx.effect(&[if to == End::Left { b"LPUSH" } else { b"RPUSH" }, key, value]);
+}
+
 fn log_move(ctx: &mut Ctx<'_>, from_key: &[u8], to_key: &[u8], from: End, to: End, value: &[u8], emptied: bool) {
     if (from, to) == (End::Right, End::Left) {
         ctx.effect(&[b"RPOPLPUSH", from_key, to_key]);
     } else {
         log_pops(ctx, from_key, from, 1, u64::from(!emptied));
-        ctx.effect(&[if to == End::Left { b"LPUSH" } else { b"RPUSH" }, to_key, value]);
+        log_push(ctx, to_key, to, value);
     }
 }
 
@@ -244,6 +258,25 @@ mod tests {
         assert_eq!(server.run("BLPOP none -1"), "-ERR timeout is negative");
         assert_eq!(server.run("LMPOP 2 none b RIGHT COUNT 5"), "*2 $1 b *2 $1 1 $1 3");
         assert_eq!(server.take_log(), "DEL b");
+    }
+
+    /// A replica must not see a list of one element disappear when it is rotated: its expiry would go with it.
+    #[test]
+    fn a_list_that_is_rotated_never_becomes_empty() {
+        let mut server = Harness::new();
+        server.run("RPUSH l 1");
+        server.run("PEXPIREAT l 9999999999999");
+        for (ends, log) in [
+            ("LEFT RIGHT", "MULTI | RPUSH l 1 | LPOP l | EXEC"),
+            ("RIGHT RIGHT", "MULTI | RPUSH l 1 | RPOP l | EXEC"),
+            ("LEFT LEFT", "MULTI | LPUSH l 1 | LPOP l | EXEC"),
+            ("RIGHT LEFT", "RPOPLPUSH l l"),
+        ] {
+            server.take_log();
+            assert_eq!(server.run(&format!("LMOVE l l {ends}")), "$1 1");
+            assert_eq!(server.take_log(), log);
+            assert_eq!(server.run("PEXPIRETIME l"), ":9999999999999");
+        }
     }
 
     #[test]
