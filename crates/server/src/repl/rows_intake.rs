@@ -273,7 +273,8 @@ impl Ongoing {
                 );
             }
             old => {
-                if old.take().is_some() {
+                // Of one whose link broke before the first block there is nothing to go on with.
+                if old.take().is_some_and(|old| old.receiver.next() > 0) {
                     log::info!(
                         "MASTER <-> REPLICA sync: the master cannot go on with the rows that came, beginning anew"
                     );
