@@ -35,7 +35,7 @@ sed -i 's/^foreach is_eval {0 1} {/foreach is_eval {1} {/' "$copy/tests/unit/scr
 
 units=("$@")
 [ $# -gt 0 ] || units=(unit/type/{string,incr,list,list-2,list-3,set,hash,zset}
-    unit/{expire,keyspace,scan,sort,multi,auth,protocol,bitops,bitfield,pubsub,scripting,dump,other,quit,introspection-2})
+    unit/{expire,keyspace,scan,sort,multi,auth,protocol,bitops,bitfield,hyperloglog,geo,pubsub,scripting,dump,other,quit,introspection-2})
 
 plain() { sed -e 's/\x1b\[[0-9;]*m//g' "$1"; }
 # names KIND FILE: the names of the tests with this outcome. The time at a line's end is dropped.

@@ -34,7 +34,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
         ],
         "the type is not there yet; a full sync or an RDB file with a stream in it is refused with an error that names it",
     ),
-    ("HyperLogLog", &["pfselftest"], "it tests parts of Redis's program"),
+    ("HyperLogLog", &["pfselftest"], "it tests parts of the program of Redis"),
     ("Users", &["acl"], "there is one user, `default`, with `requirepass`; AUTH and HELLO take its name"),
     (
         "Functions",
