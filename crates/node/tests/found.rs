@@ -259,3 +259,23 @@ fn a_promoted_one_says_at_once_which_database_is_selected() {
         "nothing but the log's bytes told this store of another one"
     );
 }
+
+/// An RDB that does not say which database the stream has selected leaves that to the stream; whoever took it for 0 did not select it in a stream of its own.
+#[test]
+fn what_a_full_sync_does_not_say_is_unknown() {
+    for said in [None, Some(0), Some(7)] {
+        let disk = SimDisk::new();
+        let store = open(&disk);
+        let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
+        let node = Node { store: &store, shared: &shared, host: &NoHost };
+        let generation = store.begin_generation().expect("the disk is well");
+        let named = Some((ReplId::from_random([9; 20]), Offset(100)));
+        let fresh = ReplId::from_random([8; 20]);
+        ardb_node::intake::install(node, generation, named, fresh, said, "somebody 6379").expect("the disk is well");
+        // There is one database here, so 7 says nothing.
+        assert_eq!(store.write().frame().db, said.filter(|db| *db == 0));
+        drop(store);
+        disk.kill();
+        assert_eq!(open(&disk).write().frame().db, said.filter(|db| *db == 0), "a restart knows no more");
+    }
+}
