@@ -95,12 +95,14 @@ pub struct Failover {
 }
 
 impl Failover {
-    /// The word of INFO.
+    /// The word of INFO. Until this server counts as a replica (`follows`), which takes a write of the state, the waiting is not over for those who look
+    /// at it: whoever reads that the failover is in progress finds no master here.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn word(&self, follows: bool) -> &'static str {
         match *self.stage.lock() {
             Stage::None => "no-failover",
             Stage::Waiting { .. } => "waiting-for-sync",
+            Stage::Handing if !follows => "waiting-for-sync",
             Stage::Handing | Stage::Resumed => "failover-in-progress",
         }
     }

@@ -60,7 +60,8 @@ fn section(server: &Server, out: &mut String) {
     let (start, end) = (log.start(), log.end());
     let upstream = replication.upstream.lock().clone();
     let flag = |name: &str| u8::from(server.config.flag(name));
-    line("role", &if upstream.is_some() { "slave" } else { "master" });
+    let follows = upstream.is_some();
+    line("role", &if follows { "slave" } else { "master" });
     if let Some(upstream) = upstream {
         let link = replication.link.lock();
         let up = link.phase == Phase::Up;
@@ -149,7 +150,7 @@ fn section(server: &Server, out: &mut String) {
         }
     }
     let history = server.store.history();
-    line("master_failover_state", &replication.failover.word());
+    line("master_failover_state", &replication.failover.word(follows));
     line("master_replid", &history.id);
     line("master_replid2", &history.second);
     line("master_repl_offset", &end);
