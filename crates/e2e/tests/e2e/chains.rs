@@ -6,7 +6,7 @@ use ardb_e2e::load::{Flavor, Generator, Load, populate};
 use ardb_e2e::options::seed;
 use ardb_e2e::proxy::Proxy;
 use ardb_e2e::server::{Server, Setup, stands_in};
-use ardb_e2e::wait::{follow, syncs, wait_equal, wait_linked, wait_until};
+use ardb_e2e::wait::{follow, offsets, syncs, wait_equal, wait_linked, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -138,8 +138,14 @@ fn siblings_go_on(origin: Setup, heir: Setup, sibling: Setup) {
     let load = Load::start(origin.port, Generator::new(seed, Flavor::New, 300), 5000);
     load.wait_more(4000).unwrap();
     load.stop().unwrap();
+    // Deleting what is due is writing, too.
+    origin.client().unwrap().must("DEBUG SET-ACTIVE-EXPIRE 0").unwrap();
     for replica in [&heir, &sibling] {
         wait_equal(&origin, replica, LIMIT).unwrap();
+    }
+    // Looking at a key that is due deletes it.
+    for replica in [&heir, &sibling] {
+        wait_until("it has everything", LIMIT, || offsets(&origin, replica).map(|(one, other)| one == other)).unwrap();
     }
     let before = heir.client().unwrap().info("replication").unwrap();
     heir.client().unwrap().must("SLAVEOF NO ONE").unwrap();
