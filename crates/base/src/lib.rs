@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
 
+pub mod counter;
 pub mod crc64;
 pub mod disk;
 pub mod extended;

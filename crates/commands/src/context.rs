@@ -261,9 +261,9 @@ impl<'a> Ctx<'a> {
     pub fn looked_up(&self, key: &[u8], found: bool) {
         let stats = &self.shared.stats;
         if found {
-            stats.hits.fetch_add(1, Ordering::Relaxed);
+            stats.hits.add(1);
         } else {
-            stats.misses.fetch_add(1, Ordering::Relaxed);
+            stats.misses.add(1);
             self.shared.notify(Events::KEY_MISS, "keymiss", self.session.db, key);
         }
     }

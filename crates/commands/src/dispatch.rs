@@ -21,6 +21,11 @@ pub fn resolve(table: &Table, args: &[&[u8]]) -> Result<&'static Command, CmdErr
     let Some(command) = args.first().and_then(|name| table.find(name)) else {
         return Err(unknown_command(args));
     };
+    resolve_in(command, args)
+}
+
+/// As [`resolve`], for `args` whose first is the name of `command`.
+pub fn resolve_in(command: &'static Command, args: &[&[u8]]) -> Result<&'static Command, CmdError> {
     if let (false, Some(name)) = (command.subcommands.is_empty(), args.get(1)) {
         if let Some(found) = command.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name)) {
             if !found.arity_fits(args.len()) {
@@ -205,7 +210,7 @@ pub fn execute(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> 
 
 /// Replies an error to a command that was not run. If a MULTI is open, its EXEC will abort; if it is the EXEC, the transaction is over.
 pub fn reject(ctx: &mut Ctx<'_>, args: &[&[u8]], reason: &CmdError) {
-    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+    ctx.shared.stats.errors.add(1);
     if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
         crate::cmd::multi::abandon(ctx);
         let why = [b"EXECABORT Transaction discarded because of: ", &reason.reply_bytes()[..]].concat();
@@ -221,7 +226,7 @@ pub fn reject(ctx: &mut Ctx<'_>, args: &[&[u8]], reason: &CmdError) {
 /// Runs one command, be it a client's own or one inside EXEC or a script, and logs its effect if it changed anything. An error becomes
 /// its reply, and all that the handler wrote is taken back.
 pub fn call(ctx: &mut Ctx<'_>, command: &'static Command, args: &[&[u8]]) -> Outcome {
-    ctx.shared.stats.commands.fetch_add(1, Ordering::Relaxed);
+    ctx.shared.stats.commands.add(1);
     let writes = command.flags.has(Flags::WRITE);
     if ctx.origin == Origin::Client && !command.flags.has(Flags::NO_TOUCH) {
         let db = ctx.session.db;
@@ -279,7 +284,7 @@ fn fail(ctx: &mut Ctx<'_>, error: &CmdError) {
         }
         CmdError::Reply(_) | CmdError::Bytes(_) => {}
     }
-    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+    ctx.shared.stats.errors.add(1);
     ctx.out.error(&error.reply_bytes());
 }
 
@@ -314,7 +319,7 @@ pub fn delete_if_due(ctx: &mut Ctx<'_>, db: u32, key: &[u8]) -> Result<bool, Cmd
     ctx.modified_db(db, key);
     ctx.dirty = dirty;
     ctx.log_effect(db, &[b"DEL", key]);
-    ctx.shared.stats.expired.fetch_add(1, Ordering::Relaxed);
+    ctx.shared.stats.expired.add(1);
     ctx.notify_db(Events::EXPIRED, "expired", db, key);
     Ok(true)
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use ardb_base::counter::Counter;
 use ardb_base::random::Random;
 use ardb_resp::Protocol;
 use ardb_types::limits::{Limit, Limits};
@@ -187,15 +188,15 @@ pub struct Gates {
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Commands executed.
-    pub commands: AtomicU64,
+    pub commands: Counter,
     /// Reads that found their key.
-    pub hits: AtomicU64,
+    pub hits: Counter,
     /// Reads that did not.
-    pub misses: AtomicU64,
+    pub misses: Counter,
     /// Keys deleted because their time had come.
-    pub expired: AtomicU64,
+    pub expired: Counter,
     /// Replies that were errors.
-    pub errors: AtomicU64,
+    pub errors: Counter,
 }
 
 /// One client that waits for keys, in the order of arrival.

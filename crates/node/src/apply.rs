@@ -9,11 +9,9 @@ use ardb_base::id::{Offset, UnixMs};
 use ardb_base::number::parse_u64;
 use ardb_commands::context::Fault;
 use ardb_commands::{Access, CmdError, Command, Origin, Session, dispatch};
-use ardb_engine::Rows;
 use ardb_repl::stream::Batch as Units;
 use ardb_resp::{Protocol, Reply};
-use ardb_store::{Reader, WriteTxn};
-use ardb_types::At;
+use ardb_store::WriteTxn;
 
 use crate::txn::Batch;
 use crate::{Node, nobody};
@@ -157,10 +155,10 @@ impl Applier {
             }
             None => {}
         }
-        if node.shared.table.find(name).is_none() {
+        let Some(command) = node.shared.table.find(name) else {
             return Err(ApplyError::Unknown { name: named(), at });
-        }
-        let command = dispatch::resolve(&node.shared.table, args).map_err(|error| failed(text_of(&error)))?;
+        };
+        let command = dispatch::resolve_in(command, args).map_err(|error| failed(text_of(&error)))?;
         self.reply.truncate(0);
         let now = batch.now();
         let rows = Access::Write(&mut *batch);
@@ -208,11 +206,10 @@ fn text_of(error: &CmdError) -> String {
     String::from_utf8_lossy(&error.reply_bytes()).into_owned()
 }
 
-/// Brings the rows of the keys that the units name into memory, before the lock is taken. `db` is the database that is selected at their beginning.
-pub fn read_ahead(node: Node<'_>, reader: &mut Reader, units: &Units<'_>, db: u32) {
-    let view = reader.begin();
+/// Visits the keys that the units name, with their databases. `db` is the one that is selected at their beginning.
+pub fn each_key<'u>(node: Node<'_>, units: &Units<'u>, db: u32, visit: &mut dyn FnMut(u32, &'u [u8])) {
     let mut db = db;
-    // It never fails: what cannot be read here will be reported by the command itself.
+    // It has no way to fail.
     let _ = units.each(|args, _, _| {
         let Some(&name) = args.first() else { return Ok(()) };
         match special(name) {
@@ -223,9 +220,7 @@ pub fn read_ahead(node: Node<'_>, reader: &mut Reader, units: &Units<'_>, db: u3
             Some(_) => {}
             None => {
                 if let Some(command) = node.shared.table.find(name) {
-                    command.keys.each(args, |index| {
-                        let _ = view.get(At::new(&view, db, args[index], UnixMs::MIN).row());
-                    });
+                    command.keys.each(args, |index| visit(db, args[index]));
                 }
             }
         }

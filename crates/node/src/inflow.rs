@@ -7,11 +7,13 @@
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::{Offset, UnixMs};
+use ardb_engine::Rows;
 use ardb_log::SyncError;
 use ardb_repl::Ms;
 use ardb_repl::replica::Replica;
 use ardb_repl::stream::{Batch as Units, Splitter, StreamError, UNIT_LIMIT};
 use ardb_store::{CommitError, Reader};
+use ardb_types::At;
 
 use crate::Node;
 use crate::apply::{self, Applier, ApplyError};
@@ -78,16 +80,26 @@ impl Inflow {
         self.at.advance(self.splitter.waiting())
     }
 
-    /// Brings the rows of the next commit into memory, before the lock is taken. Gives whether there is anything to commit.
-    pub fn read_ahead(&self, node: Node<'_>, reader: &mut Reader) -> bool {
+    /// Visits the keys of the next commit, so that their rows can be brought into memory before the lock is taken. Gives whether there is anything to
+    /// commit.
+    pub fn each_key<'s>(&'s self, node: Node<'_>, visit: &mut dyn FnMut(u32, &'s [u8])) -> bool {
         let Some(units) = self.splitter.batch(COMMIT_BYTES) else { return false };
         let db = {
             // The database at the beginning; nobody else changes it while we are the one who appends.
             let mut txn = node.store.write();
             txn.frame().db.unwrap_or(0)
         };
-        apply::read_ahead(node, reader, &units, db);
+        apply::each_key(node, &units, db, visit);
         true
+    }
+
+    /// Brings the rows of the next commit into memory, on this thread. Gives whether there is anything to commit.
+    pub fn read_ahead(&self, node: Node<'_>, reader: &mut Reader) -> bool {
+        let view = reader.begin();
+        self.each_key(node, &mut |db, key| {
+            // What cannot be read here will be reported by the command itself.
+            let _ = view.get(At::new(&view, db, key, UnixMs::MIN).row());
+        })
     }
 
     /// Commits the whole units that have come, up to a limit, and then tells `replica`, which acknowledges them. If one of them fails, those before

@@ -6,6 +6,7 @@
 //! - [`apply`] executes commands that are in a stream already, [`replay`] those of the log after a start;
 //! - [`inflow`] commits a master's stream and acknowledges it, [`intake`] receives everything and installs it;
 //! - [`answer`] decides what a replica that asks gets, [`dump`] takes the snapshot that it may need, [`outflow`] reads the log for it;
+//! - [`care`] decides which rows are looked at before the writer lock is taken;
 //! - [`role`] keeps the names of the history right when the role changes;
 //! - [`expire`] deletes what is due, [`digest`] sums the data up, [`txn`] is the store's transaction as commands see it.
 //!
@@ -14,6 +15,7 @@
 
 pub mod answer;
 pub mod apply;
+pub mod care;
 pub mod digest;
 pub mod dump;
 pub mod expire;

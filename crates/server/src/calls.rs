@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ardb_base::counter::{self, LINES};
 use ardb_commands::{Command, Table};
 use parking_lot::Mutex;
 
 /// Errors of different kinds that are counted apart; further kinds are not.
 const MOST_ERRORS: usize = 128;
 
+#[derive(Default)]
 struct Calls {
-    /// Address of the command's row, by which the list is sorted.
-    row: usize,
-    name: &'static str,
     calls: AtomicU64,
     micros: AtomicU64,
     failed: AtomicU64,
 }
 
 /// All counters.
-#[derive(Default)]
 pub struct CallStats {
-    rows: Vec<Calls>,
+    /// Commands and subcommands with their names, by address.
+    rows: Vec<(usize, &'static str)>,
+    /// Places in `rows`, by a hash of the address; one more than the place, 0 is nothing.
+    places: Box<[u16]>,
+    /// The counters of all rows, once for each [line](counter::line), so that threads that run the same command do not fight for it.
+    counts: [Box<[Calls]>; LINES],
     errors: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -30,40 +33,61 @@ fn address(command: &'static Command) -> usize {
     std::ptr::from_ref(command).addr()
 }
 
+/// Where the search for an address begins among so many places, a power of two.
+fn home(address: usize, places: usize) -> usize {
+    let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize & (places - 1)
+}
+
 impl CallStats {
     /// Counters for the commands of a table.
     #[must_use]
     pub fn new(table: &Table) -> CallStats {
         let mut rows = Vec::new();
-        let mut add = |command: &'static Command, name: &'static str| {
-            let (calls, micros, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-            rows.push(Calls { row: address(command), name, calls, micros, failed });
-        };
         for command in table.rows() {
-            add(command, command.name);
+            rows.push((address(command), command.name));
             for sub in command.subcommands {
                 // As many as there are subcommands, once a process.
-                add(sub, Box::leak(format!("{}|{}", command.name, sub.name).into_boxed_str()));
+                let name: &'static str = Box::leak(format!("{}|{}", command.name, sub.name).into_boxed_str());
+                rows.push((address(sub), name));
             }
         }
-        rows.sort_by_key(|calls| calls.row);
-        CallStats { rows, errors: Mutex::default() }
+        rows.sort_unstable();
+        // A quarter full at most, so a search is short.
+        let mut places = vec![0u16; (rows.len() * 4).next_power_of_two()].into_boxed_slice();
+        for (place, (row, _)) in (1..).zip(&rows) {
+            let mut at = home(*row, places.len());
+            while places[at] != 0 {
+                at = (at + 1) % places.len();
+            }
+            places[at] = place;
+        }
+        let counts = std::array::from_fn(|_| rows.iter().map(|_| Calls::default()).collect());
+        CallStats { rows, places, counts, errors: Mutex::default() }
     }
 
-    fn find(&self, command: &'static Command) -> Option<&Calls> {
-        let at = self.rows.binary_search_by_key(&address(command), |calls| calls.row).ok()?;
-        self.rows.get(at)
+    fn find(&self, command: &'static Command) -> Option<usize> {
+        let row = address(command);
+        let mut at = home(row, self.places.len());
+        loop {
+            let place = usize::from(self.places[at]).checked_sub(1)?;
+            if self.rows[place].0 == row {
+                return Some(place);
+            }
+            at = (at + 1) % self.places.len();
+        }
     }
 
     /// The name of a command with that of its container.
     #[must_use]
     pub fn name(&self, command: &'static Command) -> &'static str {
-        self.find(command).map_or(command.name, |calls| calls.name)
+        self.find(command).map_or(command.name, |place| self.rows[place].1)
     }
 
     /// Counts a call.
     pub fn called(&self, command: &'static Command, micros: u64, failed: bool) {
-        if let Some(calls) = self.find(command) {
+        if let Some(place) = self.find(command) {
+            let calls = &self.counts[counter::line()][place];
             calls.calls.fetch_add(1, Ordering::Relaxed);
             calls.micros.fetch_add(micros, Ordering::Relaxed);
             if failed {
@@ -86,7 +110,7 @@ impl CallStats {
 
     /// Back to zero.
     pub fn reset(&self) {
-        for calls in &self.rows {
+        for calls in self.counts.iter().flatten() {
             for counter in [&calls.calls, &calls.micros, &calls.failed] {
                 counter.store(0, Ordering::Relaxed);
             }
@@ -96,15 +120,20 @@ impl CallStats {
 
     /// The lines of `commandstats`.
     pub fn commands(&self, out: &mut String) {
-        let mut rows: Vec<&Calls> = self.rows.iter().filter(|c| c.calls.load(Ordering::Relaxed) > 0).collect();
-        rows.sort_by_key(|calls| calls.name);
-        for row in rows {
-            let [calls, micros, failed] = [&row.calls, &row.micros, &row.failed].map(|c| c.load(Ordering::Relaxed));
+        let mut names: Vec<(&str, usize)> = self.rows.iter().map(|(_, name)| *name).zip(0..).collect();
+        names.sort_unstable();
+        for (name, place) in names {
+            let sum = |counter: fn(&Calls) -> &AtomicU64| -> u64 {
+                self.counts.iter().map(|counts| counter(&counts[place]).load(Ordering::Relaxed)).sum()
+            };
+            let (calls, micros, failed) = (sum(|c| &c.calls), sum(|c| &c.micros), sum(|c| &c.failed));
+            if calls == 0 {
+                continue;
+            }
             let _ = write!(
                 out,
-                "cmdstat_{}:calls={calls},usec={micros},usec_per_call={:.2},rejected_calls=0,failed_calls={failed}\r\n",
-                row.name,
-                micros as f64 / calls.max(1) as f64
+                "cmdstat_{name}:calls={calls},usec={micros},usec_per_call={:.2},rejected_calls=0,failed_calls={failed}\r\n",
+                micros as f64 / calls as f64
             );
         }
     }

@@ -1,7 +1,7 @@
 //! The one place where the server reads the time of day. Crates below get it as an argument.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970.
 #[must_use]
@@ -15,9 +15,15 @@ pub fn unix_ms() -> i64 {
     unix_us() / 1000
 }
 
+/// The time since the first call; never goes back.
+#[must_use]
+pub fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
 /// Milliseconds since the first call; never goes back.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -58,9 +58,8 @@ pub fn start(server: Arc<Server>) -> io::Result<Cron> {
             std::thread::park_timeout(Duration::from_millis(1000 / hz));
             let now = clock::unix_ms();
             active_expiry::round(&server, Duration::from_millis((1000 / hz).min(100)));
-            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let stats = &server.stats;
-            let values = [load(&server.shared.stats.commands), load(&stats.input), load(&stats.output)];
+            let values = [server.shared.stats.commands.get(), stats.input.get(), stats.output.get()];
             for (slot, rate) in stats.rates.iter().zip(rates.sample(now, values)) {
                 slot.store(rate, Ordering::Relaxed);
             }

@@ -48,7 +48,7 @@ impl<'a> Run<'a> {
                 }
                 let outcome = dispatch::execute(&mut ctx, command, args);
                 let took = (clock::unix_us() - start).max(0) as u64;
-                server.stats.changes.fetch_add(ctx.dirty, Ordering::Relaxed);
+                server.stats.changes.add(ctx.dirty);
                 let failed = ctx.out.bytes().get(reply_start) == Some(&b'-');
                 server.calls.called(command, took, failed);
                 if !args[0].eq_ignore_ascii_case(command.name.as_bytes()) {

@@ -10,6 +10,7 @@ pub mod blocking;
 pub mod calls;
 pub mod clients;
 pub mod clock;
+pub mod cold;
 pub mod commands;
 pub mod compat;
 pub mod config;

@@ -17,6 +17,7 @@ use crate::blocking::{self, Parked};
 use crate::calls::CallStats;
 use crate::clients::{Class, ClientInfo, Clients};
 use crate::clock;
+use crate::cold::ColdReads;
 use crate::config::{Config, OutputLimit};
 use crate::logger;
 use crate::net::mailbox::{Message, ThreadBox};
@@ -66,6 +67,8 @@ pub struct Server {
     pub stats: Stats,
     /// Both sides of replication.
     pub replication: Replication,
+    /// Threads for rows that are not in memory.
+    pub cold: ColdReads,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Limits of pending output by class.
@@ -121,6 +124,7 @@ impl Server {
             slowlog: Slowlog::default(),
             stats: Stats::default(),
             replication: Replication::default(),
+            cold: ColdReads::default(),
             pause: Pause::default(),
             output_limits: RwLock::new([OutputLimit::default(); 3]),
             run_id,
@@ -188,6 +192,12 @@ impl Server {
             Class::Replica => self.replication.wake_peer(client.id),
             Class::Normal | Class::PubSub => self.tell(client, Message::Kill(client.id)),
         }
+    }
+
+    /// How many threads [`Server::cold`] may have.
+    #[must_use]
+    pub fn cold_threads(&self) -> usize {
+        self.config.int("cold-read-threads").max(1) as usize
     }
 
     /// Lets every network thread look at its connections again.

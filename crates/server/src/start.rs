@@ -204,6 +204,7 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     }
     cron.stop();
     repl::stop(&server);
+    server.cold.close();
     let started = Instant::now();
     server.store.close()?;
     if !pidfile.is_empty() {

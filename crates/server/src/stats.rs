@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ardb_base::counter::Counter;
+
 /// Samples that a rate is the mean of.
 const SAMPLES: usize = 16;
 
@@ -13,17 +15,17 @@ pub struct Stats {
     /// Connections refused.
     pub rejected: AtomicU64,
     /// Bytes received.
-    pub input: AtomicU64,
+    pub input: Counter,
     /// Bytes sent.
-    pub output: AtomicU64,
+    pub output: Counter,
     /// Reads from sockets.
-    pub reads: AtomicU64,
+    pub reads: Counter,
     /// Writes to sockets.
-    pub writes: AtomicU64,
+    pub writes: Counter,
     /// Commits of clients' commands.
-    pub commits: AtomicU64,
+    pub commits: Counter,
     /// Changes since the last RDB file.
-    pub changes: AtomicU64,
+    pub changes: Counter,
     /// Clients closed for their output.
     pub output_kills: AtomicU64,
     /// Clients closed for their input.
@@ -35,18 +37,11 @@ pub struct Stats {
 impl Stats {
     /// Back to zero (CONFIG RESETSTAT).
     pub fn reset(&self) {
-        for counter in [
-            &self.connections,
-            &self.rejected,
-            &self.input,
-            &self.output,
-            &self.reads,
-            &self.writes,
-            &self.commits,
-            &self.output_kills,
-            &self.input_kills,
-        ] {
+        for counter in [&self.connections, &self.rejected, &self.output_kills, &self.input_kills] {
             counter.store(0, Ordering::Relaxed);
+        }
+        for counter in [&self.input, &self.output, &self.reads, &self.writes, &self.commits] {
+            counter.reset();
         }
     }
 }

@@ -54,3 +54,4 @@ pub use snapshot::StoreSnapshot;
 pub use state::UPSTREAM_LIMIT;
 pub use store::{Store, StoreStats};
 pub use txn::{FrameBuffer, Savepoint, WriteTxn};
+pub use view::engine_reads;

@@ -422,7 +422,7 @@ impl Writer {
 
 impl Rows for WriteTxn<'_> {
     fn get(&self, key: RowKey<'_>) -> Result<Option<Value>, EngineError> {
-        self.writer.view.1.get(key, self.writer.seq)
+        self.writer.view.1.get_to_write(key, self.writer.seq)
     }
 
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {

@@ -6,7 +6,7 @@
 //! Invariants: a view and a sequence number that a reader took together (see [`Publication::read_point`]) stood together at one
 //! moment. Everything committed by then is in the view, and nothing that the reader may see is pruned while its slot shows the number.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,16 @@ use crate::catalog::Counts;
 use crate::readers::Slot;
 use crate::scan;
 use crate::table::{Lookup, Table, Window};
+
+thread_local! {
+    static ENGINE_READS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many rows this thread has asked the engine for one by one, because neither table nor cache knew them: these alone may have waited for the disk.
+#[must_use]
+pub fn engine_reads() -> u64 {
+    ENGINE_READS.get()
+}
 
 /// Rows that are visited under a shard's lock.
 const PIECE: usize = 256;
@@ -73,6 +83,16 @@ impl View {
 
     /// The value of a row at snapshot `seq`.
     pub fn get(&self, key: RowKey<'_>, seq: u64) -> Result<Option<Value>, EngineError> {
+        self.find(key, seq, true)
+    }
+
+    /// As [`View::get`], for one who is about to write the row: if it is not there, the cache does not learn that, since it will be.
+    pub fn get_to_write(&self, key: RowKey<'_>, seq: u64) -> Result<Option<Value>, EngineError> {
+        self.find(key, seq, false)
+    }
+
+    #[inline]
+    fn find(&self, key: RowKey<'_>, seq: u64, keep_absence: bool) -> Result<Option<Value>, EngineError> {
         if let Lookup::Found(value) = self.active.get(&key, seq) {
             return Ok(value);
         }
@@ -94,7 +114,9 @@ impl View {
             return Ok(known);
         }
         let value = self.get_from_engine(&key)?;
-        self.cache.fill(&key, value.as_ref(), self.number);
+        if keep_absence || value.is_some() {
+            self.cache.fill(&key, value.as_ref(), self.number);
+        }
         Ok(value)
     }
 
@@ -102,6 +124,7 @@ impl View {
         thread_local! {
             static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        ENGINE_READS.set(ENGINE_READS.get() + 1);
         ENCODED.with_borrow_mut(|encoded| {
             encoded.clear();
             key.encode(encoded);

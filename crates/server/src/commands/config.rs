@@ -1,7 +1,6 @@
 //! CONFIG GET, SET, REWRITE and RESETSTAT.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use ardb_base::glob::{self, Case};
 use ardb_commands::cmd::help;
@@ -67,7 +66,7 @@ fn rewrite(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
 fn reset_stat(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
     let stats = &ctx.shared.stats;
     for counter in [&stats.commands, &stats.hits, &stats.misses, &stats.expired, &stats.errors] {
-        counter.store(0, Ordering::Relaxed);
+        counter.reset();
     }
     let server = server::of(ctx.host);
     server.stats.reset();

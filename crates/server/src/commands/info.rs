@@ -143,7 +143,7 @@ fn persistence_section(server: &Server, out: &mut String) {
     line!(out, "loading:{}", u8::from(server.shared.gates.loading.load(Ordering::Relaxed)));
     // A full sync is loaded beside the old data, which are served meanwhile.
     line!(out, "async_loading:{}", u8::from(server.replication.receives_everything()));
-    line!(out, "rdb_changes_since_last_save:{}", load(&server.stats.changes));
+    line!(out, "rdb_changes_since_last_save:{}", server.stats.changes.get());
     line!(out, "rdb_bgsave_in_progress:{}", u8::from(saving));
     line!(out, "rdb_last_save_time:{}", server.last_save.load(Ordering::Relaxed));
     let status = if server.save_failed.load(Ordering::Relaxed) { "err" } else { "ok" };
@@ -193,28 +193,28 @@ fn stats_section(server: &Server, out: &mut String) {
     let (stats, shared) = (&server.stats, &server.shared);
     let [ops, input, output] = [0, 1, 2].map(|i| load(&stats.rates[i]));
     line!(out, "total_connections_received:{}", load(&stats.connections));
-    line!(out, "total_commands_processed:{}", load(&shared.stats.commands));
+    line!(out, "total_commands_processed:{}", shared.stats.commands.get());
     line!(out, "instantaneous_ops_per_sec:{ops}");
-    line!(out, "total_net_input_bytes:{}", load(&stats.input));
-    line!(out, "total_net_output_bytes:{}", load(&stats.output));
+    line!(out, "total_net_input_bytes:{}", stats.input.get());
+    line!(out, "total_net_output_bytes:{}", stats.output.get());
     line!(out, "instantaneous_input_kbps:{:.2}", input as f64 / 1024.0);
     line!(out, "instantaneous_output_kbps:{:.2}", output as f64 / 1024.0);
     line!(out, "rejected_connections:{}", load(&stats.rejected));
     server.replication.stats(out);
-    line!(out, "expired_keys:{}", load(&shared.stats.expired));
+    line!(out, "expired_keys:{}", shared.stats.expired.get());
     line!(out, "evicted_keys:0");
     line!(out, "evicted_clients:0");
-    line!(out, "keyspace_hits:{}", load(&shared.stats.hits));
-    line!(out, "keyspace_misses:{}", load(&shared.stats.misses));
+    line!(out, "keyspace_hits:{}", shared.stats.hits.get());
+    line!(out, "keyspace_misses:{}", shared.stats.misses.get());
     line!(out, "pubsub_channels:{}", shared.hub.channels(Kind::Channel).len());
     line!(out, "pubsub_patterns:{}", shared.hub.pattern_count());
     line!(out, "pubsubshard_channels:{}", shared.hub.channels(Kind::Shard).len());
     line!(out, "latest_fork_usec:0");
     line!(out, "total_forks:0");
-    line!(out, "total_error_replies:{}", load(&shared.stats.errors));
-    line!(out, "total_reads_processed:{}", load(&stats.reads));
-    line!(out, "total_writes_processed:{}", load(&stats.writes));
-    line!(out, "total_commits:{}", load(&stats.commits));
+    line!(out, "total_error_replies:{}", shared.stats.errors.get());
+    line!(out, "total_reads_processed:{}", stats.reads.get());
+    line!(out, "total_writes_processed:{}", stats.writes.get());
+    line!(out, "total_commits:{}", stats.commits.get());
     line!(out, "client_query_buffer_limit_disconnections:{}", load(&stats.input_kills));
     line!(out, "client_output_buffer_limit_disconnections:{}", load(&stats.output_kills));
 }

@@ -82,14 +82,14 @@ pub fn save(server: &Server) -> Result<(), SaveError> {
 /// Writes the file and notes how that went; the flag is set by the caller.
 fn finish(server: &Server) -> Result<(), SaveError> {
     let started = Instant::now();
-    let changes = server.stats.changes.load(Ordering::Relaxed);
+    let changes = server.stats.changes.get();
     let result = write_file(server, &server.config.rdb_path());
     server.save_failed.store(result.is_err(), Ordering::SeqCst);
     server.last_save_took.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     match &result {
         Ok(keys) => {
             server.last_save.store(clock::unix_ms() / 1000, Ordering::Relaxed);
-            server.stats.changes.fetch_sub(changes, Ordering::Relaxed);
+            server.stats.changes.sub(changes);
             log::info!("DB saved on disk: {keys} keys in {} ms", started.elapsed().as_millis());
         }
         Err(error) => log::warn!("Error saving the DB on disk: {error}"),

@@ -101,6 +101,13 @@ const NETWORK: &[Directive] = &[
         "Network threads, each with its own connections; 0 is one for each core, at most four.",
     )
     .at_start(),
+    Directive::new(
+        "cold-read-threads",
+        Kind::Int(1, 1024),
+        "32",
+        "Threads that read rows from the disk while network threads and the link to the master go on; started when needed.",
+    )
+    .at_start(),
 ];
 
 const DATA: &[Directive] = &[

@@ -17,8 +17,8 @@ use ardb_base::id::Offset;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
 use ardb_log::SyncError;
+use ardb_node::care::Care;
 use ardb_node::txn::Batch;
-use ardb_types::At;
 
 use super::connection::Connection;
 use super::failed::{self, Replies};
@@ -38,55 +38,6 @@ const HOLD: Duration = Duration::from_millis(5);
 const EFFECTS: usize = 1 << 20;
 /// Requests of one connection whose rows are brought into memory before the lock is taken.
 const TOUCHED: usize = 256;
-
-/// Decides which keys are looked at before the lock is taken.
-#[derive(Debug, Default)]
-pub struct Care {
-    /// Keys that are all looked at from here on.
-    left: u32,
-    /// Keys passed over since the last look.
-    passed: u32,
-    /// Looks of the current window, and how many of them were slow.
-    looks: u32,
-    slow: u32,
-}
-
-impl Care {
-    /// One key in so many is looked at while all rows are in memory.
-    const SAMPLE: u32 = 8;
-    /// A look that takes longer has met the disk, or at least the engine's own blocks; or the thread was interrupted.
-    const SLOW: Duration = Duration::from_micros(10);
-    /// Looks that make a window, and slow ones in it that cannot be interruptions.
-    const WINDOW: u32 = 64;
-    const MANY: u32 = 3;
-    /// Keys looked at after such a window.
-    const AFTER: u32 = 4096;
-
-    /// Whether to look at the next key.
-    fn next(&mut self) -> bool {
-        if self.left > 0 {
-            self.left -= 1;
-            return true;
-        }
-        self.passed += 1;
-        if self.passed >= Self::SAMPLE {
-            self.passed = 0;
-            return true;
-        }
-        false
-    }
-
-    fn took(&mut self, time: Duration) {
-        self.looks += 1;
-        self.slow += u32::from(time > Self::SLOW);
-        if self.slow >= Self::MANY {
-            self.left = Self::AFTER;
-        }
-        if self.looks >= Self::WINDOW || self.slow >= Self::MANY {
-            (self.looks, self.slow) = (0, 0);
-        }
-    }
-}
 
 impl Connection {
     /// Whether its next request may be executed, and no pause holds it up.
@@ -229,10 +180,8 @@ impl Worker {
 
     /// Brings the rows of the keys that are about to be written into memory.
     ///
-    /// Looking at a row that is there already costs nearly as much as the command itself, so while hardly any row turns out to come from
-    /// the disk only one key in eight is looked at; a few that do bring the next thousands under care.
+    /// Which of them, [`Care`] decides.
     fn touch(&mut self, writers: &[usize]) {
-        let now = clock::unix_ms();
         let view = self.reader.begin();
         let care = &mut self.care;
         for &slot in writers {
@@ -244,11 +193,9 @@ impl Worker {
                     && command.flags.has(Flags::WRITE)
                 {
                     command.keys.each(args, |index| {
-                        if care.next() {
-                            let started = Instant::now();
-                            // What cannot be read here will be reported by the command itself.
-                            let _ = view.get(At::new(&view, session.db, args[index], now).row());
-                            care.took(started.elapsed());
+                        if care.look() {
+                            let slow = Care::look_at(&view, session.db, args[index], clock::monotonic);
+                            care.count(1, u32::from(slow));
                         }
                     });
                 }
@@ -306,7 +253,7 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
                 break;
             }
         }
-        server.stats.commits.fetch_add(1, Ordering::Relaxed);
+        server.stats.commits.add(1);
         if gates.abandon_script.load(Ordering::SeqCst) {
             Err("the server ends in the middle of a script".into())
         } else {
@@ -343,25 +290,4 @@ fn sync(server: &Server, end: Offset) -> Result<(), SyncError> {
         std::process::exit(1);
     }
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Care;
-    use std::time::Duration;
-
-    #[test]
-    fn slow_rows_bring_all_that_follow_under_care() {
-        let mut care = Care::default();
-        let looked = |care: &mut Care, keys: u32| (0..keys).filter(|_| care.next()).count();
-        let (quick, slow) = (Duration::from_micros(2), Duration::from_millis(1));
-        assert_eq!(looked(&mut care, 80), 10);
-        care.took(slow);
-        (0..Care::WINDOW).for_each(|_| care.took(quick));
-        care.took(slow);
-        assert_eq!(looked(&mut care, 80), 10, "single slow looks are interruptions");
-        (0..Care::MANY).for_each(|_| care.took(slow));
-        assert_eq!(looked(&mut care, Care::AFTER), Care::AFTER as usize);
-        assert_eq!(looked(&mut care, 80), 10);
-    }
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use ardb_commands::shared::Mailbox;
 use ardb_commands::{Session, cmd};
+use ardb_node::care::Care;
 use ardb_resp::request::Limits;
 use ardb_store::Reader;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::burst::Care;
 use super::connection::Connection;
 use super::handover::Detached;
 use super::input::Received;
@@ -368,9 +368,9 @@ impl Worker {
                     connection.end_ahead &= received != Received::Nothing;
                     connection.readable = received == Received::More || connection.end_ahead;
                     let bytes = connection.input.pending_bytes() - before;
-                    self.server.stats.input.fetch_add(bytes as u64, Ordering::Relaxed);
+                    self.server.stats.input.add(bytes as u64);
                     connection.info.active.store(now, Ordering::Relaxed);
-                    self.server.stats.reads.fetch_add(1, Ordering::Relaxed);
+                    self.server.stats.reads.add(1);
                 }
                 Err(error) => {
                     log::debug!("Reading from client: {error}");
@@ -429,8 +429,8 @@ impl Worker {
             }
         };
         if unsent > 0 {
-            self.server.stats.writes.fetch_add(1, Ordering::Relaxed);
-            self.server.stats.output.fetch_add((unsent - connection.unsent()) as u64, Ordering::Relaxed);
+            self.server.stats.writes.add(1);
+            self.server.stats.output.add((unsent - connection.unsent()) as u64);
         }
         let waits = connection.session.is_none();
         let idle = connection.input.next().is_none() || (waits && connection.ended);

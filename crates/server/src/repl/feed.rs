@@ -561,7 +561,7 @@ impl Feed<'_> {
         match self.stream.write(bytes) {
             Ok(n) => {
                 self.peer.sent(monotonic_ms());
-                self.server.stats.output.fetch_add(n as u64, Ordering::Relaxed);
+                self.server.stats.output.add(n as u64);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

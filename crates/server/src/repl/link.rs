@@ -18,6 +18,7 @@ use ardb_repl::rows::RowsError;
 use ardb_repl::stream::StreamError;
 use ardb_store::{CommitError, GenerationError, StateError};
 
+use super::ahead::ReadAhead;
 use super::rows_intake::Ongoing;
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
@@ -266,7 +267,7 @@ fn accept(server: &Server, wire: &Wire<'_>, id: Option<ReplId>, upstream: &Upstr
 fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), LinkEnd> {
     let node = server.node();
     let mut inflow = Inflow::new(wire.replica.position());
-    let mut reader = server.store.reader();
+    let mut ahead = ReadAhead::new(server);
     loop {
         let mut failed = None;
         loop {
@@ -282,7 +283,7 @@ fn follow(server: &Arc<Server>, wire: &mut Wire<'_>, turn: u64) -> Result<(), Li
                 _ => {}
             }
         }
-        while inflow.read_ahead(node, &mut reader) {
+        while ahead.bring(server, &inflow) {
             let wanted = || server.replication.is_current(turn);
             let when =
                 When { unix: clock::unix_ms(), link: monotonic_ms(), sync: server.sync_always(), wanted: &wanted };

@@ -280,7 +280,7 @@ impl<'s> Wire<'s> {
             Ok(n) => {
                 self.filled += n;
                 self.info.active.store(clock::unix_ms(), Ordering::Relaxed);
-                self.server.stats.input.fetch_add(n as u64, Ordering::Relaxed);
+                self.server.stats.input.add(n as u64);
                 Ok(true)
             }
             Err(error) => match error.kind() {

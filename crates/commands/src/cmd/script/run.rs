@@ -227,7 +227,7 @@ fn reply(ctx: &mut Ctx<'_>, sha: &Sha, script: Protocol, result: mlua::Result<(b
                     && matches!(table.raw_get::<Value>("err"), Ok(Value::String(_)))
                     && !table.raw_get::<bool>(COUNTED).unwrap_or(false)
                 {
-                    ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+                    ctx.shared.stats.errors.add(1);
                 }
                 return;
             }
@@ -251,7 +251,7 @@ fn reply(ctx: &mut Ctx<'_>, sha: &Sha, script: Protocol, result: mlua::Result<(b
     ctx.out.truncate(start);
     ctx.out.error(&error);
     if !counted {
-        ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+        ctx.shared.stats.errors.add(1);
     }
 }
 
@@ -300,7 +300,7 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
             if text == UNKNOWN_COMMAND {
                 ctx.at_fault(Fault::Unknown(String::from_utf8_lossy(words[0]).into_owned()));
             }
-            ctx.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
+            ctx.shared.stats.errors.add(1);
             return Ok((true, convert::counted_error(lua, text.as_bytes())?));
         }
     };

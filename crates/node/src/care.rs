@@ -1,0 +1,96 @@
+//! Deciding which rows are looked at before the writer lock is taken.
+//!
+//! Looking at a row that is in memory already costs nearly as much as the command that needs it, so while hardly any row turns out to come from
+//! the disk only a sample is looked at; a few that do bring the next thousands under care.
+
+use std::time::Duration;
+
+use ardb_base::id::UnixMs;
+use ardb_engine::Rows;
+use ardb_store::ReadTxn;
+use ardb_types::At;
+
+/// Decides which keys are looked at before the lock is taken.
+#[derive(Debug, Default)]
+pub struct Care {
+    /// Keys that are all looked at from here on.
+    left: u32,
+    /// Keys passed over since the last look.
+    passed: u32,
+    /// Looks of the current window, and how many of them were slow.
+    looks: u32,
+    slow: u32,
+}
+
+impl Care {
+    /// One key in so many is looked at while all rows are in memory.
+    const SAMPLE: u32 = 8;
+    /// A look into the engine that takes longer has met the disk; or the thread was interrupted.
+    const SLOW: Duration = Duration::from_micros(25);
+    /// Looks that make a window, and slow ones in it that cannot be interruptions.
+    const WINDOW: u32 = 64;
+    const MANY: u32 = 3;
+    /// Keys looked at after such a window.
+    const AFTER: u32 = 4096;
+
+    /// Whether rows come from the disk these days, so that every key is looked at.
+    #[must_use]
+    pub fn is_high(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Whether to look at the next key.
+    #[must_use]
+    pub fn look(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        self.passed += 1;
+        if self.passed >= Self::SAMPLE {
+            self.passed = 0;
+            return true;
+        }
+        false
+    }
+
+    /// Looks at the row of a key. Gives whether that was slow.
+    pub fn look_at(view: &ReadTxn<'_>, db: u32, key: &[u8], clock: impl Fn() -> Duration) -> bool {
+        let (before, started) = (ardb_store::engine_reads(), clock());
+        // What cannot be read here will be reported by the command itself.
+        let _ = view.get(At::new(view, db, key, UnixMs::MIN).row());
+        // Nothing but the engine waits for the disk; whatever else takes long was interrupted.
+        ardb_store::engine_reads() != before && clock().saturating_sub(started) > Self::SLOW
+    }
+
+    /// So many were looked at, of which so many were slow.
+    pub fn count(&mut self, looks: u32, slow: u32) {
+        self.looks += looks;
+        self.slow += slow;
+        if self.slow >= Self::MANY {
+            self.left = Self::AFTER;
+        }
+        if self.looks >= Self::WINDOW || self.slow >= Self::MANY {
+            (self.looks, self.slow) = (0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Care;
+
+    #[test]
+    fn slow_rows_bring_all_that_follow_under_care() {
+        let mut care = Care::default();
+        let looked = |care: &mut Care, keys: u32| (0..keys).filter(|_| care.look()).count();
+        assert_eq!(looked(&mut care, 80), 10);
+        care.count(1, 1);
+        (0..Care::WINDOW).for_each(|_| care.count(1, 0));
+        care.count(1, 1);
+        assert_eq!(looked(&mut care, 80), 10, "single slow looks are interruptions");
+        (0..Care::MANY).for_each(|_| care.count(1, 1));
+        assert_eq!(looked(&mut care, Care::AFTER), Care::AFTER as usize);
+        assert_eq!(looked(&mut care, 80), 10);
+    }
+}

@@ -1,0 +1,52 @@
+//! Reading ahead in the master's stream: the rows of the coming commit are brought into memory before the writer lock is taken.
+//!
+//! While they are all there, a few are looked at, on the link's own thread; while they come from the disk, all are, by many threads at once
+//! ([`crate::cold`]), as they were on the master, where the threads of its clients did it.
+
+use ardb_node::care::Care;
+use ardb_node::inflow::Inflow;
+use ardb_store::Reader;
+
+use crate::clock;
+use crate::server::Server;
+
+/// What one link knows of the rows that its stream needs.
+pub struct ReadAhead {
+    care: Care,
+    reader: Reader,
+}
+
+impl ReadAhead {
+    /// Of a fresh link.
+    #[must_use]
+    pub fn new(server: &Server) -> ReadAhead {
+        ReadAhead { care: Care::default(), reader: server.store.reader() }
+    }
+
+    /// Brings the rows of the next commit into memory. Gives whether there is anything to commit.
+    pub fn bring(&mut self, server: &Server, inflow: &Inflow) -> bool {
+        let care = &mut self.care;
+        let mut cold: Vec<(u32, &[u8])> = Vec::new();
+        let any = {
+            let view = self.reader.begin();
+            inflow.each_key(server.node(), &mut |db, key| {
+                let high = care.is_high();
+                if !care.look() {
+                    return;
+                }
+                if high {
+                    cold.push((db, key));
+                    return;
+                }
+                care.count(1, u32::from(Care::look_at(&view, db, key, clock::monotonic)));
+            })
+        };
+        if !cold.is_empty() {
+            let keys: Vec<(u32, Vec<u8>)> = cold.into_iter().map(|(db, key)| (db, key.to_vec())).collect();
+            let looks = keys.len();
+            let slow = server.cold.look(&server.store, server.cold_threads(), keys);
+            care.count(u32::try_from(looks).unwrap_or(u32::MAX), slow);
+        }
+        any
+    }
+}
