@@ -1,10 +1,12 @@
-//! Deciding which rows are looked at before the writer lock is taken.
+//! Deciding which rows are looked at, or at least asked for, before they are needed.
 //!
-//! Looking at a row that is in memory already costs nearly as much as the command that needs it, so while hardly any row turns out to come from
-//! the disk only a sample is looked at; a few that do bring the next thousands under care.
+//! Rows may come from the disk, and then they are looked at before the writer lock is taken. Looking at a row that is in memory already costs nearly as much as the
+//! command that needs it, so while hardly any row turns out to come from the disk only a sample is looked at; a few that do bring the next thousands
+//! under care. Rows that are in memory come from there into the processor's cache, all together sooner than one by one ([`Foresight`]).
 
 use std::time::Duration;
 
+use ardb_base::hash::key_hash;
 use ardb_base::id::UnixMs;
 use ardb_engine::Rows;
 use ardb_store::ReadTxn;
@@ -73,6 +75,35 @@ impl Care {
         if self.looks >= Self::WINDOW || self.slow >= Self::MANY {
             (self.looks, self.slow) = (0, 0);
         }
+    }
+}
+
+/// Keys whose rows will be needed at once, so that the processor is asked for them together.
+#[derive(Debug, Default)]
+pub struct Foresight {
+    rows: Vec<(u64, u64)>,
+}
+
+impl Foresight {
+    /// Keys that are taken at most: what they need must stay in the cache until it is their turn.
+    const MOST: usize = 2048;
+
+    /// Notes a key. Gives whether there is room for another one.
+    #[inline]
+    pub fn expect(&mut self, view: &ReadTxn<'_>, db: u32, key: &[u8]) -> bool {
+        if self.rows.len() < Self::MOST {
+            self.rows.push((view.keyspace(db).0, key_hash(key)));
+        }
+        self.rows.len() < Self::MOST
+    }
+
+    /// Asks for all that were noted.
+    pub fn fetch(&mut self, view: &ReadTxn<'_>) {
+        // A single one is looked for at once anyway.
+        if self.rows.len() > 1 {
+            view.prefetch_keys(&self.rows);
+        }
+        self.rows.clear();
     }
 }
 

@@ -18,8 +18,8 @@ use ardb_types::At;
 use crate::Node;
 use crate::apply::{self, Applier, ApplyError};
 
-/// Bytes of units that go into one commit, unless a single unit is longer.
-const COMMIT_BYTES: usize = 512 << 10;
+/// Bytes of units that go into one commit, unless a single unit is longer. The rows of so many commands stay in a processor's cache.
+const COMMIT_BYTES: usize = 128 << 10;
 
 /// Why the stream does not go on here.
 #[derive(Debug, thiserror::Error)]

@@ -34,6 +34,7 @@ mod readers;
 mod recovery;
 mod scan;
 mod snapshot;
+mod spread;
 mod state;
 mod store;
 pub mod table;

@@ -64,6 +64,18 @@ impl ReadTxn<'_> {
         keyspaces.zip(0..).find(|(of, _)| **of == keyspace).map(|(_, db)| db)
     }
 
+    /// Whether there are so many changed rows that the processor's caches do not hold them, so that [`ReadTxn::prefetch_keys`] is worth its while.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        const ROWS: u64 = 1 << 14;
+        self.view.active.rows() > ROWS
+    }
+
+    /// Has the processor bring the rows of keys into its cache, as far as they have changed lately. Each is given by its keyspace and its hash.
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
+        self.view.active.prefetch_keys(rows);
+    }
+
     /// Counts commits; a later transaction with the same number sees the same data.
     #[must_use]
     pub fn sequence(&self) -> u64 {

@@ -2,8 +2,8 @@
 //!
 //! The rows of [`Space::Key`] are cut into 16,384 shards by the top bits of their order (the cluster slot), so walking the shards
 //! is walking the order; all others are cut by a mix of their group, so that a group lies in one shard. A shard is a small lock
-//! around a B-tree whose keys are integers ([`Place`]); rows of one place (members of equal score, keys that expire together) lie
-//! in a second tree by tail.
+//! around the rows of keys and members, whose order is a hash ([`Spread`]), and a B-tree of the others, whose keys are integers ([`Place`]);
+//! rows of one place (members of equal score, keys that expire together) lie in a second tree by tail.
 //!
 //! Invariants: one writer at a time calls [`Table::put`] and [`Table::undo`]; a bit of `filled` is set exactly while its shard has
 //! rows (both change under the shard's lock); no lock is held across two shards or across a call that can block.
@@ -18,6 +18,7 @@ use ardb_engine::{Direction, RowKey, Space, Value};
 use parking_lot::RwLock;
 
 use crate::place::{Place, Tail, mix};
+use crate::spread::Spread;
 use crate::versions::{Pushed, Versions};
 
 const KEY_BITS: u32 = 14;
@@ -32,12 +33,149 @@ const VALUE_COST: usize = 32;
 const NODE_COST: i64 = 48;
 
 type Cell = Versions<Option<Value>>;
-type Map = BTreeMap<Place, Slot>;
 
 #[derive(Debug)]
 enum Slot {
     One(Tail, Cell),
     Many(BTreeMap<Tail, Cell>),
+}
+
+/// The rows of a shard. With its lock it is two cache lines long, and nearly all searches need the first alone.
+#[derive(Debug)]
+#[repr(C)]
+struct Shard {
+    /// The group that came first, or 0, and its rows whose order is a hash: nearly always there is no other.
+    group: u64,
+    first: Spread<Slot>,
+    /// The other groups of such rows.
+    more: BTreeMap<u64, Spread<Slot>>,
+    /// All other rows.
+    rest: BTreeMap<Place, Slot>,
+}
+
+/// Whether the order of such rows is a hash.
+#[inline]
+fn is_spread(space_byte: u8) -> bool {
+    space_byte == Space::Key as u8 || space_byte == Space::Member as u8
+}
+
+// Which of the two spaces such a group belongs to is told by the shard.
+impl Shard {
+    fn new(shard: usize) -> Shard {
+        let shared = if shard < KEY_SHARDS { KEY_BITS } else { 0 };
+        Shard { group: 0, first: Spread::new(shared), more: BTreeMap::new(), rest: BTreeMap::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.group == 0 && self.more.is_empty() && self.rest.is_empty()
+    }
+
+    #[inline]
+    fn spread(&self, group: u64) -> Option<&Spread<Slot>> {
+        if self.group == group { Some(&self.first) } else { self.more.get(&group) }
+    }
+
+    fn spread_mut(&mut self, group: u64) -> Option<&mut Spread<Slot>> {
+        if self.group == group { Some(&mut self.first) } else { self.more.get_mut(&group) }
+    }
+
+    /// Forgets a group that has no rows any more.
+    fn tidy(&mut self, group: u64) {
+        if self.group == group {
+            if self.first.is_empty() {
+                self.group = 0;
+            }
+        } else if self.more.get(&group).is_some_and(Spread::is_empty) {
+            self.more.remove(&group);
+        }
+    }
+
+    #[inline]
+    fn get(&self, place: Place) -> Option<&Slot> {
+        match is_spread(place.space_byte()) {
+            true => self.spread(place.group())?.get(place.order()),
+            false => self.rest.get(&place),
+        }
+    }
+
+    fn get_mut(&mut self, place: Place) -> Option<&mut Slot> {
+        match is_spread(place.space_byte()) {
+            true => self.spread_mut(place.group())?.get_mut(place.order()),
+            false => self.rest.get_mut(&place),
+        }
+    }
+
+    /// The slot of a place, made by `new` if there was none, and whether it was.
+    fn get_or_insert(&mut self, place: Place, new: impl FnOnce() -> Slot) -> (&mut Slot, bool) {
+        if is_spread(place.space_byte()) {
+            let group = place.group();
+            if self.group == 0 && self.more.is_empty() {
+                self.group = group;
+            }
+            let spread = if self.group == group {
+                &mut self.first
+            } else {
+                let shared = self.first.shared();
+                self.more.entry(group).or_insert_with(|| Spread::new(shared))
+            };
+            return spread.get_or_insert(place.order(), new);
+        }
+        match self.rest.entry(place) {
+            Entry::Vacant(entry) => (entry.insert(new()), true),
+            Entry::Occupied(entry) => (entry.into_mut(), false),
+        }
+    }
+
+    /// Takes the slot of a place out, if `wanted` says so of it.
+    fn remove_if(&mut self, place: Place, wanted: impl FnOnce(&Slot) -> bool) -> Option<Slot> {
+        if is_spread(place.space_byte()) {
+            let gone = self.spread_mut(place.group())?.remove_if(place.order(), wanted)?;
+            self.tidy(place.group());
+            return Some(gone);
+        }
+        match self.rest.entry(place) {
+            Entry::Occupied(entry) if wanted(entry.get()) => Some(entry.remove()),
+            _ => None,
+        }
+    }
+
+    /// Takes up to `limit` places from `first` to `last`, which are of one group, out.
+    fn extract(&mut self, first: Place, last: Place, limit: usize) -> Vec<Slot> {
+        if is_spread(first.space_byte()) {
+            let Some(spread) = self.spread_mut(first.group()) else { return Vec::new() };
+            let gone = spread.extract(first.order(), last.order(), limit);
+            self.tidy(first.group());
+            return gone;
+        }
+        self.rest.extract_if(first..=last, |_, _| true).take(limit).map(|(_, slot)| slot).collect()
+    }
+
+    /// Calls `visit` with the places from `first` to `last`, which are of one group, upward or downward, until it returns false. Whether it never did.
+    fn walk(&self, first: Place, last: Place, up: bool, visit: &mut impl FnMut(u64, &Slot) -> bool) -> bool {
+        if is_spread(first.space_byte()) {
+            let spread = self.spread(first.group());
+            return spread.is_none_or(|spread| spread.walk(first.order(), last.order(), up, visit));
+        }
+        // Only the end at which the walk begins is searched for; most walks are short.
+        match up {
+            true => (self.rest.range(first..).take_while(|(place, _)| **place <= last))
+                .all(|(place, slot)| visit(place.order(), slot)),
+            false => (self.rest.range(..=last).rev().take_while(|(place, _)| **place >= first))
+                .all(|(place, slot)| visit(place.order(), slot)),
+        }
+    }
+
+    /// The groups that have rows, with their space.
+    fn groups(&self, shard: usize) -> impl Iterator<Item = (Space, u64)> {
+        let space = if shard < KEY_SHARDS { Space::Key } else { Space::Member };
+        let first = (self.group != 0).then_some((space, self.group));
+        let spread = first.into_iter().chain(self.more.keys().map(move |group| (space, *group)));
+        let mut last = None;
+        spread.chain(self.rest.keys().filter_map(move |place| {
+            let name = (place.space_byte(), place.group());
+            (last.replace(name) != Some(name)).then(|| (place.space(), place.group()))
+        }))
+    }
 }
 
 /// What a table knows of a row at a snapshot.
@@ -103,7 +241,7 @@ pub struct Run {
 /// The table. See the module's text.
 #[derive(Debug)]
 pub struct Table {
-    shards: Box<[RwLock<Map>]>,
+    shards: Box<[RwLock<Shard>]>,
     filled: Box<[AtomicU64]>,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -114,7 +252,7 @@ impl Table {
     /// An empty table. Groups from `fresh_from` on are known to have no rows in anything older than it.
     pub fn new(fresh_from: u64) -> Table {
         Table {
-            shards: (0..KEY_SHARDS + OTHER_SHARDS).map(|_| RwLock::new(Map::new())).collect(),
+            shards: (0..KEY_SHARDS + OTHER_SHARDS).map(|shard| RwLock::new(Shard::new(shard))).collect(),
             filled: (0..(KEY_SHARDS + OTHER_SHARDS).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -151,6 +289,15 @@ impl Table {
         } else {
             KEY_SHARDS + (mix(place.group()) >> (64 - OTHER_BITS)) as usize
         }
+    }
+
+    /// The part of the orders `first..=last` that a shard can hold.
+    fn within(shard: usize, first: u64, last: u64) -> (u64, u64) {
+        if shard >= KEY_SHARDS {
+            return (first, last);
+        }
+        let low = (shard as u64) << (64 - KEY_BITS);
+        (first.max(low), last.min(low | u64::MAX >> KEY_BITS))
     }
 
     #[inline]
@@ -213,7 +360,7 @@ impl Table {
             return Lookup::Missing;
         }
         let map = self.shards[shard].read();
-        let cell = match map.get(&place) {
+        let cell = match map.get(place) {
             Some(Slot::One(tail, cell)) if **tail == *key.tail => cell,
             Some(Slot::Many(tails)) => match tails.get(key.tail) {
                 Some(cell) => cell,
@@ -227,6 +374,22 @@ impl Table {
         }
     }
 
+    /// Has the processor bring what [`Table::get`] will look at for these key rows (keyspace and order) into its cache. While one search waits for
+    /// memory several times over, many do so together.
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
+        let shard = |order: u64| &self.shards[(order >> (64 - KEY_BITS)) as usize];
+        // First the shards themselves; that one is locked does not matter, but the answer lies in the line that is wanted.
+        let locked = rows.iter().filter(|(_, order)| shard(*order).is_locked()).count();
+        std::hint::black_box(locked);
+        for (keyspace, order) in rows {
+            if let Some(map) = shard(*order).try_read()
+                && let Some(spread) = map.spread(*keyspace)
+            {
+                spread.prefetch(*order);
+            }
+        }
+    }
+
     /// Writes a version of a row (`None` deletes it), dropping those that none of `active` can see.
     pub fn put(&self, key: &RowKey<'_>, seq: u64, value: Option<Value>, active: &[u64]) -> Undo {
         let place = Place::of(key);
@@ -236,38 +399,35 @@ impl Table {
         if map.is_empty() {
             self.mark(shard, true);
         }
-        let undo = match map.entry(place) {
-            Entry::Vacant(slot) => {
-                let tail = Tail::new(key.tail);
-                delta += row_cost(&tail);
-                slot.insert(Slot::One(tail, Versions::new(seq, value)));
+        let mut value = Some(value);
+        let (slot, created) = map.get_or_insert(place, || {
+            let tail = Tail::new(key.tail);
+            delta += row_cost(&tail);
+            Slot::One(tail, Versions::new(seq, value.take().flatten()))
+        });
+        let undo = match (slot, value.take()) {
+            _ if created => Undo::Created,
+            (_, None) => Undo::Created,
+            (Slot::One(tail, cell), Some(value)) if **tail == *key.tail => push(cell, seq, value, active, &mut delta),
+            (slot @ Slot::One(..), Some(value)) => {
+                let first = std::mem::replace(slot, Slot::Many(BTreeMap::new()));
+                if let (Slot::Many(tails), Slot::One(tail, cell)) = (slot, first) {
+                    tails.insert(tail, cell);
+                    let tail = Tail::new(key.tail);
+                    delta += row_cost(&tail);
+                    tails.insert(tail, Versions::new(seq, value));
+                }
                 Undo::Created
             }
-            Entry::Occupied(slot) => {
-                let slot = slot.into_mut();
-                match slot {
-                    Slot::One(tail, cell) if **tail == *key.tail => push(cell, seq, value, active, &mut delta),
-                    Slot::One(..) => {
-                        let first = std::mem::replace(slot, Slot::Many(BTreeMap::new()));
-                        if let (Slot::Many(tails), Slot::One(tail, cell)) = (slot, first) {
-                            tails.insert(tail, cell);
-                            let tail = Tail::new(key.tail);
-                            delta += row_cost(&tail);
-                            tails.insert(tail, Versions::new(seq, value));
-                        }
-                        Undo::Created
-                    }
-                    Slot::Many(tails) => match tails.get_mut(key.tail) {
-                        Some(cell) => push(cell, seq, value, active, &mut delta),
-                        None => {
-                            let tail = Tail::new(key.tail);
-                            delta += row_cost(&tail);
-                            tails.insert(tail, Versions::new(seq, value));
-                            Undo::Created
-                        }
-                    },
+            (Slot::Many(tails), Some(value)) => match tails.get_mut(key.tail) {
+                Some(cell) => push(cell, seq, value, active, &mut delta),
+                None => {
+                    let tail = Tail::new(key.tail);
+                    delta += row_cost(&tail);
+                    tails.insert(tail, Versions::new(seq, value));
+                    Undo::Created
                 }
-            }
+            },
         };
         drop(map);
         self.add_bytes(delta);
@@ -303,20 +463,22 @@ impl Table {
     }
 
     /// Takes a row out of its shard and returns the bytes that it held.
-    fn remove_row(&self, map: &mut Map, shard: usize, place: Place, tail: &[u8]) -> i64 {
-        let gone = match map.get_mut(&place) {
-            Some(Slot::One(own, _)) if **own == *tail => match map.remove(&place) {
-                Some(Slot::One(tail, cell)) => Some((tail, cell)),
-                _ => None,
-            },
+    fn remove_row(&self, map: &mut Shard, shard: usize, place: Place, tail: &[u8]) -> i64 {
+        let gone = match map.get_mut(place) {
+            Some(Slot::One(..)) => {
+                match map.remove_if(place, |slot| matches!(slot, Slot::One(own, _) if **own == *tail)) {
+                    Some(Slot::One(tail, cell)) => Some((tail, cell)),
+                    _ => None,
+                }
+            }
             Some(Slot::Many(tails)) => {
                 let gone = tails.remove_entry(tail);
                 if tails.is_empty() {
-                    map.remove(&place);
+                    map.remove_if(place, |_| true);
                 }
                 gone
             }
-            _ => None,
+            None => None,
         };
         if map.is_empty() {
             self.mark(shard, false);
@@ -335,20 +497,16 @@ impl Table {
         let mut map = self.shards[shard].write();
         let dead = |cell: &Cell| cell.seq() == seq && cell.newest().is_none();
         // Nearly always the row is the only one of its place; then one search finds and removes it.
-        if let Entry::Occupied(slot) = map.entry(place)
-            && let Slot::One(own, cell) = slot.get()
-        {
-            if **own == *key.tail && dead(cell) {
-                let freed = row_cost(own) + cell_cost(cell);
-                let gone = slot.remove();
-                if map.is_empty() {
-                    self.mark(shard, false);
-                }
-                drop(map);
-                drop(gone);
-                self.rows.fetch_sub(1, Relaxed);
-                self.add_bytes(-freed);
+        let is_it = |slot: &Slot| matches!(slot, Slot::One(own, cell) if **own == *key.tail && dead(cell));
+        if let Some(gone) = map.remove_if(place, is_it) {
+            if map.is_empty() {
+                self.mark(shard, false);
             }
+            drop(map);
+            if let Slot::One(own, cell) = &gone {
+                self.add_bytes(-(row_cost(own) + cell_cost(cell)));
+            }
+            self.rows.fetch_sub(1, Relaxed);
             return;
         }
         if cell_mut(&mut map, place, key.tail).is_some_and(|cell| dead(cell)) {
@@ -382,12 +540,12 @@ impl Table {
             return 0;
         }
         // What is taken out is dropped after the lock is.
-        let gone: Vec<(Place, Slot)> = map.extract_if(places, |_, _| true).take(limit).collect();
+        let gone = map.extract(*places.start(), *places.end(), limit);
         if map.is_empty() {
             self.mark(shard, false);
         }
         drop(map);
-        for (_, slot) in &gone {
+        for slot in &gone {
             match slot {
                 Slot::One(tail, cell) => {
                     rows += 1;
@@ -411,13 +569,14 @@ impl Table {
         let last = Table::shard_of(Place::new(Space::Key, keyspace, to.unwrap_or(u64::MAX)));
         let mut at = first;
         while let Some(shard) = self.next_filled(at, last) {
-            let start = Place::new(Space::Key, keyspace, from);
             let end = match to {
                 Some(0) => return,
-                Some(to) => Place::new(Space::Key, keyspace, to - 1),
-                None => start.group_end(),
+                Some(to) => to - 1,
+                None => u64::MAX,
             };
-            self.forget_places(shard, start..=end, usize::MAX);
+            let (start, end) = Table::within(shard, from, end);
+            let place = |order| Place::new(Space::Key, keyspace, order);
+            self.forget_places(shard, place(start)..=place(end), usize::MAX);
             at = shard + 1;
         }
     }
@@ -500,17 +659,13 @@ impl Table {
         snapshot: u64,
         visit: &mut impl FnMut(u64, &Tail, &Option<Value>) -> bool,
     ) -> bool {
-        let first = Place::new(window.space, window.group, window.lo.0);
-        let last = match window.hi {
-            Some((order, _)) => Place::new(window.space, window.group, order),
-            None => first.group_end(),
-        };
+        let (first, last) = Table::within(shard, window.lo.0, window.hi.map_or(u64::MAX, |(order, _)| order));
         if first > last {
             return true;
         }
+        let place = |order| Place::new(window.space, window.group, order);
         let map = self.shards[shard].read();
-        let mut add = |place: &Place, slot: &Slot| -> bool {
-            let order = place.order();
+        let mut add = |order: u64, slot: &Slot| -> bool {
             let mut seen = |tail: &Tail, cell: &Cell| cell.at(snapshot).is_none_or(|value| visit(order, tail, value));
             let on_border = order == window.lo.0 || window.hi.is_some_and(|(end, _)| order == end);
             if let (Slot::One(tail, cell), false) = (slot, on_border) {
@@ -552,15 +707,7 @@ impl Table {
                 }
             }
         };
-        // Only the end at which the walk begins is searched for; most walks are short.
-        match direction {
-            Direction::Forward => {
-                map.range(first..).take_while(|(place, _)| **place <= last).all(|(place, slot)| add(place, slot))
-            }
-            Direction::Backward => {
-                map.range(..=last).rev().take_while(|(place, _)| **place >= first).all(|(place, slot)| add(place, slot))
-            }
-        }
+        map.walk(place(first), place(last), direction == Direction::Forward, &mut add)
     }
 
     /// The runs by which all rows are visited in order.
@@ -569,13 +716,7 @@ impl Table {
         let mut at = 0;
         while let Some(shard) = self.next_filled(at, KEY_SHARDS + OTHER_SHARDS - 1) {
             let map = self.shards[shard].read();
-            let mut last = None;
-            for place in map.keys() {
-                if last != Some((place.space_byte(), place.group())) {
-                    last = Some((place.space_byte(), place.group()));
-                    runs.push(Run { space: place.space(), group: place.group(), shard });
-                }
-            }
+            runs.extend(map.groups(shard).map(|(space, group)| Run { space, group, shard }));
             at = shard + 1;
         }
         runs.sort_unstable();
@@ -622,8 +763,8 @@ fn push(cell: &mut Cell, seq: u64, value: Option<Value>, active: &[u64], delta: 
     }
 }
 
-fn cell_mut<'m>(map: &'m mut Map, place: Place, tail: &[u8]) -> Option<&'m mut Cell> {
-    match map.get_mut(&place)? {
+fn cell_mut<'m>(map: &'m mut Shard, place: Place, tail: &[u8]) -> Option<&'m mut Cell> {
+    match map.get_mut(place)? {
         Slot::One(own, cell) => (**own == *tail).then_some(cell),
         Slot::Many(tails) => tails.get_mut(tail),
     }

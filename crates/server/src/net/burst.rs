@@ -131,6 +131,7 @@ impl Worker {
     /// # Errors
     /// The poll of a stand-in failed.
     pub(super) fn execute(mut self: Box<Self>, slots: &[usize]) -> io::Result<Box<Self>> {
+        self.foresee(slots);
         loop {
             let writers = self.execute_reads(slots);
             if writers.is_empty() || self.standing_in {
@@ -145,6 +146,30 @@ impl Worker {
             }
             // The lock is held by a script over its time: the next pass tells them.
         }
+    }
+
+    /// Asks the processor for the rows of all requests at once, since each search for itself would wait for memory several times.
+    fn foresee(&mut self, slots: &[usize]) {
+        let view = self.reader.begin();
+        if !view.is_large() {
+            return;
+        }
+        let foresight = &mut self.foresight;
+        for &slot in slots {
+            let Some(connection) = &self.connections[slot] else { continue };
+            let Some(session) = &connection.session else { continue };
+            let mut room = true;
+            connection.input.each(|request, args| {
+                if let Ok(command) = &request.command {
+                    command.keys.each(args, |index| room &= foresight.expect(&view, session.db, args[index]));
+                }
+                room
+            });
+            if !room {
+                break;
+            }
+        }
+        foresight.fetch(&view);
     }
 
     /// Executes what needs no lock. Gives the connections whose next request does.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ardb_commands::shared::Mailbox;
 use ardb_commands::{Session, cmd};
-use ardb_node::care::Care;
+use ardb_node::care::{Care, Foresight};
 use ardb_resp::request::Limits;
 use ardb_store::Reader;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -44,6 +44,7 @@ pub struct Worker {
     /// Connections to look at in this round.
     pub(super) work: Vec<usize>,
     pub(super) care: Care,
+    pub(super) foresight: Foresight,
     poll: Poll,
     pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
@@ -86,6 +87,7 @@ impl Worker {
             connections: Vec::new(),
             work: Vec::new(),
             care: Care::default(),
+            foresight: Foresight::default(),
             poll,
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,

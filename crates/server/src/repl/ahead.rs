@@ -3,7 +3,7 @@
 //! While they are all there, a few are looked at, on the link's own thread; while they come from the disk, all are, by many threads at once
 //! ([`crate::cold`]), as they were on the master, where the threads of its clients did it.
 
-use ardb_node::care::Care;
+use ardb_node::care::{Care, Foresight};
 use ardb_node::inflow::Inflow;
 use ardb_store::Reader;
 
@@ -13,6 +13,7 @@ use crate::server::Server;
 /// What one link knows of the rows that its stream needs.
 pub struct ReadAhead {
     care: Care,
+    foresight: Foresight,
     reader: Reader,
 }
 
@@ -20,16 +21,20 @@ impl ReadAhead {
     /// Of a fresh link.
     #[must_use]
     pub fn new(server: &Server) -> ReadAhead {
-        ReadAhead { care: Care::default(), reader: server.store.reader() }
+        ReadAhead { care: Care::default(), foresight: Foresight::default(), reader: server.store.reader() }
     }
 
     /// Brings the rows of the next commit into memory. Gives whether there is anything to commit.
     pub fn bring(&mut self, server: &Server, inflow: &Inflow) -> bool {
-        let care = &mut self.care;
+        let (care, foresight) = (&mut self.care, &mut self.foresight);
         let mut cold: Vec<(u32, &[u8])> = Vec::new();
         let any = {
             let view = self.reader.begin();
-            inflow.each_key(server.node(), &mut |db, key| {
+            let is_large = view.is_large();
+            let any = inflow.each_key(server.node(), &mut |db, key| {
+                if is_large {
+                    foresight.expect(&view, db, key);
+                }
                 let high = care.is_high();
                 if !care.look() {
                     return;
@@ -39,7 +44,9 @@ impl ReadAhead {
                     return;
                 }
                 care.count(1, u32::from(Care::look_at(&view, db, key, clock::monotonic)));
-            })
+            });
+            foresight.fetch(&view);
+            any
         };
         if !cold.is_empty() {
             let keys: Vec<(u32, Vec<u8>)> = cold.into_iter().map(|(db, key)| (db, key.to_vec())).collect();
