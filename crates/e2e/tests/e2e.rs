@@ -10,6 +10,7 @@ mod e2e {
     pub mod backlog;
     pub mod basics;
     pub mod chains;
+    pub mod cold;
     pub mod dumps;
     pub mod durability;
     pub mod links;

@@ -13,8 +13,10 @@ use ardb_store::ReadTxn;
 use ardb_types::At;
 
 /// Decides which keys are looked at before the lock is taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Care {
+    /// A row for which the engine takes longer came from the disk; or the thread was interrupted.
+    slow_after: Duration,
     /// Keys that are all looked at from here on.
     left: u32,
     /// Keys passed over since the last look.
@@ -27,13 +29,23 @@ pub struct Care {
 impl Care {
     /// One key in so many is looked at while all rows are in memory.
     const SAMPLE: u32 = 8;
-    /// A look into the engine that takes longer has met the disk; or the thread was interrupted.
-    const SLOW: Duration = Duration::from_micros(25);
     /// Looks that make a window, and slow ones in it that cannot be interruptions.
     const WINDOW: u32 = 64;
     const MANY: u32 = 3;
     /// Keys looked at after such a window.
     const AFTER: u32 = 4096;
+
+    /// Nothing is known yet. What the engine takes longer for comes from the disk.
+    #[must_use]
+    pub fn new(slow_after: Duration) -> Care {
+        Care { slow_after, left: 0, passed: 0, looks: 0, slow: 0 }
+    }
+
+    /// What the engine takes longer for comes from the disk.
+    #[must_use]
+    pub fn slow_after(&self) -> Duration {
+        self.slow_after
+    }
 
     /// Whether rows come from the disk these days, so that every key is looked at.
     #[must_use]
@@ -56,13 +68,12 @@ impl Care {
         false
     }
 
-    /// Looks at the row of a key. Gives whether that was slow.
-    pub fn look_at(view: &ReadTxn<'_>, db: u32, key: &[u8], clock: impl Fn() -> Duration) -> bool {
-        let (before, started) = (ardb_store::engine_reads(), clock());
+    /// Looks at the row of a key. Gives whether it came from the disk.
+    pub fn look_at(view: &ReadTxn<'_>, db: u32, key: &[u8], slow_after: Duration, clock: fn() -> Duration) -> bool {
+        let measured = Measured::begin(clock);
         // What cannot be read here will be reported by the command itself.
         let _ = view.get(At::new(view, db, key, UnixMs::MIN).row());
-        // Nothing but the engine waits for the disk; whatever else takes long was interrupted.
-        ardb_store::engine_reads() != before && clock().saturating_sub(started) > Self::SLOW
+        measured.end(slow_after).1 > 0
     }
 
     /// So many were looked at, of which so many were slow.
@@ -75,6 +86,33 @@ impl Care {
         if self.looks >= Self::WINDOW || self.slow >= Self::MANY {
             (self.looks, self.slow) = (0, 0);
         }
+    }
+}
+
+/// How long the rows take that this thread asks the engine for. Nothing but the engine waits for the disk; whatever else takes long was interrupted.
+#[derive(Debug)]
+pub struct Measured {
+    reads: u64,
+    started: Duration,
+    clock: fn() -> Duration,
+}
+
+impl Measured {
+    /// From here.
+    #[must_use]
+    pub fn begin(clock: fn() -> Duration) -> Measured {
+        Measured { reads: ardb_store::engine_reads(), started: clock(), clock }
+    }
+
+    /// Rows that the engine was asked for since, and how many of them came from the disk: all, if they took longer on average.
+    #[must_use]
+    pub fn end(self, slow_after: Duration) -> (u32, u32) {
+        let reads = u32::try_from(ardb_store::engine_reads() - self.reads).unwrap_or(u32::MAX);
+        if reads == 0 {
+            return (0, 0);
+        }
+        let each = (self.clock)().saturating_sub(self.started) / reads;
+        (reads, if each >= slow_after { reads } else { 0 })
     }
 }
 
@@ -110,10 +148,11 @@ impl Foresight {
 #[cfg(test)]
 mod tests {
     use super::Care;
+    use std::time::Duration;
 
     #[test]
     fn slow_rows_bring_all_that_follow_under_care() {
-        let mut care = Care::default();
+        let mut care = Care::new(Duration::ZERO);
         let looked = |care: &mut Care, keys: u32| (0..keys).filter(|_| care.look()).count();
         assert_eq!(looked(&mut care, 80), 10);
         care.count(1, 1);

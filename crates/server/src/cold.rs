@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ardb_node::care::Care;
 use ardb_store::{Reader, Store};
@@ -81,10 +82,11 @@ impl ColdReads {
     /// Looks at the rows of keys, given with their databases, with many threads at once, and returns when all were looked at. Gives how many of
     /// the looks were slow.
     #[must_use]
-    pub fn look(&self, store: &Store, most: usize, keys: Vec<(u32, Vec<u8>)>) -> u32 {
+    pub fn look(&self, store: &Store, most: usize, keys: Vec<(u32, Vec<u8>)>, slow_after: Duration) -> u32 {
         let count = keys.len().div_ceil(SHARE).min(most);
         let looks = Arc::new(Looks {
             keys,
+            slow_after,
             next: AtomicUsize::new(0),
             slow: AtomicU32::new(0),
             running: Mutex::new(count),
@@ -142,6 +144,7 @@ impl Shared {
 /// Keys that several threads look at, each taking the next one.
 struct Looks {
     keys: Vec<(u32, Vec<u8>)>,
+    slow_after: Duration,
     next: AtomicUsize,
     slow: AtomicU32,
     /// Threads that are not done.
@@ -155,7 +158,7 @@ impl Looks {
         let _done = Done(self);
         let view = reader.begin();
         while let Some((db, key)) = self.keys.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let slow = Care::look_at(&view, *db, key, clock::monotonic);
+            let slow = Care::look_at(&view, *db, key, self.slow_after, clock::monotonic);
             self.slow.fetch_add(u32::from(slow), Ordering::Relaxed);
         }
     }

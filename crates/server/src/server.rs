@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use ardb_commands::shared::{Events, MAX_REPLY};
 use ardb_commands::{Command, Flags, Host, Session, Shared};
@@ -198,6 +199,12 @@ impl Server {
     #[must_use]
     pub fn cold_threads(&self) -> usize {
         self.config.int("cold-read-threads").max(1) as usize
+    }
+
+    /// A row for which the engine takes longer came from the disk.
+    #[must_use]
+    pub fn slow_after(&self) -> Duration {
+        Duration::from_micros(self.config.int("cold-read-microseconds").max(0) as u64)
     }
 
     /// Lets every network thread look at its connections again.

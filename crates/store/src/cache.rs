@@ -113,6 +113,12 @@ impl RowCache {
         None
     }
 
+    /// Whether [`RowCache::get`] would find something. It counts as no use.
+    pub fn knows(&self, key: &RowKey<'_>, number: u64) -> bool {
+        let hash = RowCache::hash(key);
+        self.shard(hash).lock().find(hash, key).is_some_and(|entry| entry.since <= number)
+    }
+
     /// Keeps what a view at engine `number` read from its engine, unless a newer checkpoint has finished.
     pub fn fill(&self, key: &RowKey<'_>, value: Option<&Value>, number: u64) {
         let hash = RowCache::hash(key);

@@ -76,6 +76,12 @@ impl ReadTxn<'_> {
         self.view.active.prefetch_keys(rows);
     }
 
+    /// Whether it is known without the engine what the row is, so that [`Rows::get`] will not wait for the disk, unless the cache forgets it first.
+    #[must_use]
+    pub fn is_in_memory(&self, key: RowKey<'_>) -> bool {
+        self.view.is_in_memory(&key, self.seq)
+    }
+
     /// Counts commits; a later transaction with the same number sees the same data.
     #[must_use]
     pub fn sequence(&self) -> u64 {

@@ -120,6 +120,16 @@ impl View {
         Ok(value)
     }
 
+    /// Whether [`View::get`] needs no engine.
+    pub fn is_in_memory(&self, key: &RowKey<'_>, seq: u64) -> bool {
+        let tables = [Some(&self.active), self.frozen.as_ref()];
+        tables
+            .into_iter()
+            .flatten()
+            .any(|table| key.group >= table.fresh_from() || matches!(table.get(key, seq), Lookup::Found(_)))
+            || (RowCache::takes(key.space) && self.cache.knows(key, self.number))
+    }
+
     fn get_from_engine(&self, key: &RowKey<'_>) -> Result<Option<Value>, EngineError> {
         thread_local! {
             static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

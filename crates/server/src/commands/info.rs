@@ -215,6 +215,7 @@ fn stats_section(server: &Server, out: &mut String) {
     line!(out, "total_reads_processed:{}", stats.reads.get());
     line!(out, "total_writes_processed:{}", stats.writes.get());
     line!(out, "total_commits:{}", stats.commits.get());
+    line!(out, "cold_read_threads:{}", server.cold.threads());
     line!(out, "client_query_buffer_limit_disconnections:{}", load(&stats.input_kills));
     line!(out, "client_output_buffer_limit_disconnections:{}", load(&stats.output_kills));
 }

@@ -102,6 +102,13 @@ const NETWORK: &[Directive] = &[
     )
     .at_start(),
     Directive::new(
+        "cold-read-microseconds",
+        Kind::Int(0, INT),
+        "25",
+        "A row for which the engine takes at least so long came from the disk; when several do, cold-read-threads do such work.",
+    )
+    .at_start(),
+    Directive::new(
         "cold-read-threads",
         Kind::Int(1, 1024),
         "32",

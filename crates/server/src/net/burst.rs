@@ -17,7 +17,7 @@ use ardb_base::id::Offset;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
 use ardb_log::SyncError;
-use ardb_node::care::Care;
+use ardb_node::care::{Care, Measured};
 use ardb_node::txn::Batch;
 
 use super::connection::Connection;
@@ -68,7 +68,8 @@ impl Connection {
         }
     }
 
-    fn needs_writer(&self, server: &Server, view: &dyn Rows) -> bool {
+    /// Whether its next request takes the writer lock.
+    pub(super) fn needs_writer(&self, server: &Server, view: &dyn Rows) -> bool {
         let Some(session) = &self.session else { return false };
         let mut needs = false;
         self.input.each(|request, args| {
@@ -94,7 +95,7 @@ impl Connection {
     }
 
     /// Runs its next request. Gives the waiting client if it blocks.
-    fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64) -> Option<Waiting> {
+    pub(super) fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64) -> Option<Waiting> {
         let mut client = self.session.take()?;
         let db = client.db;
         let Connection { input, out, info, .. } = self;
@@ -132,6 +133,7 @@ impl Worker {
     /// The poll of a stand-in failed.
     pub(super) fn execute(mut self: Box<Self>, slots: &[usize]) -> io::Result<Box<Self>> {
         self.foresee(slots);
+        self.send_away(slots);
         loop {
             let writers = self.execute_reads(slots);
             if writers.is_empty() || self.standing_in {
@@ -180,6 +182,7 @@ impl Worker {
         for &slot in slots {
             let Some(connection) = &mut self.connections[slot] else { continue };
             connection.held = false;
+            let measured = Measured::begin(clock::monotonic);
             while !connection.killed() && connection.runnable_now(server) {
                 if connection.needs_writer(server, &view) {
                     if server.shared.gates.busy_script.load(Ordering::Relaxed) {
@@ -199,6 +202,8 @@ impl Worker {
                     break;
                 }
             }
+            let (looks, slow) = measured.end(self.care.slow_after());
+            self.care.count(looks, slow);
         }
         writers
     }
@@ -219,7 +224,8 @@ impl Worker {
                 {
                     command.keys.each(args, |index| {
                         if care.look() {
-                            let slow = Care::look_at(&view, session.db, args[index], clock::monotonic);
+                            let slow_after = care.slow_after();
+                            let slow = Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic);
                             care.count(1, u32::from(slow));
                         }
                     });

@@ -48,6 +48,8 @@ pub struct Connection {
     pub held: bool,
     /// It had no turn under the writer lock, because others had used it up: the next time it comes before them.
     pub passed_over: bool,
+    /// The rows of its next requests have just been looked at, so they do not wait for the disk.
+    pub looked_at: bool,
     /// When the wait of a blocked client ends, ms since 1970.
     pub deadline: Option<i64>,
     /// Since when its output is over the soft limit, ms since 1970.
@@ -72,6 +74,7 @@ impl Connection {
             queued: false,
             held: false,
             passed_over: false,
+            looked_at: false,
             deadline: None,
             over_since: None,
         }

@@ -13,6 +13,7 @@ use ardb_commands::shared::Mailbox;
 use mio::Waker;
 use parking_lot::Mutex;
 
+use super::away::Returned;
 use super::stream::Stream;
 use crate::clients::ClientInfo;
 
@@ -29,7 +30,9 @@ pub enum Message {
     /// Look at all connections again: a pause is over, or a limit has changed.
     LookAgain,
     /// The thread that this one stands in for has time again.
-    Return,
+    TakeBack,
+    /// A connection that was away.
+    Return(Box<Returned>),
     /// Flush what can be flushed, close everything, end.
     Stop,
 }

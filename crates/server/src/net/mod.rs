@@ -4,6 +4,7 @@
 //! commit for all that write, and [`connection`] sends the replies. Other threads reach a connection only through its thread's
 //! [`mailbox`]. While a thread is held up by a script, a [`stand_in`] serves its other clients.
 
+mod away;
 pub mod burst;
 pub mod connection;
 pub mod failed;

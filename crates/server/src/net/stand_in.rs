@@ -96,7 +96,7 @@ fn take_back() -> io::Result<(Box<Worker>, bool)> {
     match LEFT.take() {
         Left::Idle(worker) => Ok((worker, false)),
         Left::Lent(thread, inbox) => {
-            inbox.post(Message::Return);
+            inbox.post(Message::TakeBack);
             match thread.join() {
                 Ok(worker) => Ok((worker?, true)),
                 // A panic ends the process before this is reached.

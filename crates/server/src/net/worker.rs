@@ -63,8 +63,10 @@ pub struct Worker {
     pub(super) standing_in: bool,
     /// The thread that this one stands in for has time again.
     pub(super) returning: bool,
-    /// Messages for connections that are away with that thread.
+    /// Messages for connections that are away, with that thread or with one of those that wait for the disk.
     pub(super) late: Vec<Message>,
+    /// Connections that are with one of those.
+    pub(super) away: usize,
 }
 
 impl Worker {
@@ -86,7 +88,7 @@ impl Worker {
             reader,
             connections: Vec::new(),
             work: Vec::new(),
-            care: Care::default(),
+            care: Care::new(server.slow_after()),
             foresight: Foresight::default(),
             poll,
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
@@ -103,6 +105,7 @@ impl Worker {
             standing_in: false,
             returning: false,
             late: Vec::new(),
+            away: 0,
             server,
         }
     }
@@ -233,7 +236,8 @@ impl Worker {
                 }
             }
             Message::LookAgain => self.look_again(),
-            Message::Return => self.returning = true,
+            Message::TakeBack => self.returning = true,
+            Message::Return(returned) => self.take_in(*returned),
             Message::Stop => self.stopping = true,
         }
     }
@@ -492,6 +496,10 @@ impl Worker {
 
     /// Sends what can be sent at once, and closes everything.
     fn end(&mut self) {
+        while self.away > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            self.take_messages();
+        }
         for slot in 0..self.connections.len() {
             if let Some(connection) = &mut self.connections[slot] {
                 let _ = connection.flush();

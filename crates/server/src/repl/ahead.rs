@@ -21,7 +21,11 @@ impl ReadAhead {
     /// Of a fresh link.
     #[must_use]
     pub fn new(server: &Server) -> ReadAhead {
-        ReadAhead { care: Care::default(), foresight: Foresight::default(), reader: server.store.reader() }
+        ReadAhead {
+            care: Care::new(server.slow_after()),
+            foresight: Foresight::default(),
+            reader: server.store.reader(),
+        }
     }
 
     /// Brings the rows of the next commit into memory. Gives whether there is anything to commit.
@@ -43,7 +47,8 @@ impl ReadAhead {
                     cold.push((db, key));
                     return;
                 }
-                care.count(1, u32::from(Care::look_at(&view, db, key, clock::monotonic)));
+                let slow = Care::look_at(&view, db, key, care.slow_after(), clock::monotonic);
+                care.count(1, u32::from(slow));
             });
             foresight.fetch(&view);
             any
@@ -51,7 +56,7 @@ impl ReadAhead {
         if !cold.is_empty() {
             let keys: Vec<(u32, Vec<u8>)> = cold.into_iter().map(|(db, key)| (db, key.to_vec())).collect();
             let looks = keys.len();
-            let slow = server.cold.look(&server.store, server.cold_threads(), keys);
+            let slow = server.cold.look(&server.store, server.cold_threads(), keys, care.slow_after());
             care.count(u32::try_from(looks).unwrap_or(u32::MAX), slow);
         }
         any

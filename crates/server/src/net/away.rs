@@ -1,0 +1,146 @@
+//! Connections that are away from their network thread, because their requests would wait for the disk.
+//!
+//! While rows come from the disk, a thread of [`crate::cold`] executes what only reads, looks at the rows that the writes behind it will need, and
+//! sends the connection back; its network thread goes on with the others meanwhile. So as many rows are read at once as there are clients that want
+//! them, up to `cold-read-threads`, and a client whose rows are in memory waits for none of them.
+//!
+//! Invariants: a connection that is away keeps its slot and executes nothing else; what is meant for it meanwhile waits in
+//! [`Worker::late`]. Nothing is executed out of its order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ardb_base::id::UnixMs;
+use ardb_commands::table::Group;
+use ardb_commands::{Access, Flags};
+use ardb_node::care::{Care, Measured};
+use ardb_store::{ReadTxn, Reader};
+use ardb_types::At;
+
+use super::connection::Connection;
+use super::mailbox::Message;
+use super::worker::Worker;
+use crate::clock;
+use crate::server::Server;
+
+/// Requests of one connection that are executed or looked at in one go.
+const REQUESTS: usize = 256;
+
+/// A connection on its way back.
+pub struct Returned {
+    slot: usize,
+    connection: Box<Connection>,
+    /// Rows that the engine was asked for, and how many of them came from the disk.
+    looks: u32,
+    slow: u32,
+}
+
+impl Worker {
+    /// Sends those of these connections away whose next requests would wait for the disk. Does nothing while hardly any row comes from there.
+    pub(super) fn send_away(&mut self, slots: &[usize]) {
+        if !self.care.is_high() || self.standing_in {
+            return;
+        }
+        let mut cold = Vec::new();
+        {
+            let view = self.reader.begin();
+            for &slot in slots {
+                let Some(connection) = &mut self.connections[slot] else { continue };
+                // Those that have come back have nothing to wait for.
+                if !std::mem::take(&mut connection.looked_at) && connection.would_wait(&view, &mut self.care) {
+                    cold.push(slot);
+                }
+            }
+        }
+        for slot in cold {
+            let Some(mut connection) = self.connections[slot].take() else { continue };
+            self.away += 1;
+            let (server, inbox, slow_after) = (self.server.clone(), self.inbox.clone(), self.care.slow_after());
+            let job = move |reader: &mut Reader| {
+                let (looks, slow) = connection.execute_away(&server, reader, slow_after);
+                inbox.post(Message::Return(Box::new(Returned { slot, connection, looks, slow })));
+            };
+            self.server.cold.run(&self.server.store, self.server.cold_threads(), Box::new(job));
+        }
+    }
+
+    /// A connection has come back.
+    pub(super) fn take_in(&mut self, returned: Returned) {
+        let Returned { slot, mut connection, looks, slow } = returned;
+        self.care.count(looks, slow);
+        // What its socket had to say meanwhile was said to nobody.
+        (connection.readable, connection.end_ahead) = (true, true);
+        connection.looked_at = true;
+        self.connections[slot] = Some(connection);
+        self.away -= 1;
+        for message in std::mem::take(&mut self.late) {
+            self.take_message(message);
+        }
+        self.queue(slot);
+    }
+}
+
+impl Connection {
+    /// Whether its next requests may wait for the disk.
+    fn would_wait(&self, view: &ReadTxn<'_>, care: &mut Care) -> bool {
+        let Some(session) = self.session.as_ref().filter(|session| session.multi.is_none()) else { return false };
+        let mut left = REQUESTS;
+        let mut waits = false;
+        self.input.each(|request, args| {
+            let Ok(command) = &request.command else { return false };
+            if !command.flags.has(Flags::READONLY) && !command.flags.has(Flags::WRITE) {
+                return false;
+            }
+            // A value of many rows may lack any of them.
+            let one_row = matches!(command.group, Group::String | Group::Generic | Group::Bitmap);
+            command.keys.each(args, |index| {
+                let known = view.is_in_memory(At::new(view, session.db, args[index], UnixMs::MIN).row());
+                // Each key counts, so that this ends some time after the last row has come from the disk.
+                waits |= care.look() && !(known && one_row);
+            });
+            left -= 1;
+            left > 0 && !waits
+        });
+        waits
+    }
+
+    /// Whether its next request only reads data.
+    fn only_reads(&self) -> bool {
+        match (&self.session, self.input.next().map(|request| &request.command)) {
+            (Some(session), Some(Ok(command))) => session.multi.is_none() && command.flags.has(Flags::READONLY),
+            _ => false,
+        }
+    }
+
+    /// Executes what only reads, and looks at the rows of the writes behind it. Gives how many rows the engine was asked for, and how many of them came
+    /// from the disk.
+    fn execute_away(&mut self, server: &Arc<Server>, reader: &mut Reader, slow_after: Duration) -> (u32, u32) {
+        let view = reader.begin();
+        let measured = Measured::begin(clock::monotonic);
+        let mut left = REQUESTS;
+        while left > 0
+            && !self.killed()
+            && self.only_reads()
+            && self.runnable_now(server)
+            && !self.needs_writer(server, &view)
+        {
+            let waiting = self.step(server, Access::Read(&view), clock::unix_ms());
+            debug_assert!(waiting.is_none(), "a command that may block takes the lock");
+            left -= 1;
+        }
+        if let Some(session) = &self.session {
+            self.input.each(|request, args| {
+                if let Ok(command) = &request.command
+                    && command.flags.has(Flags::WRITE)
+                {
+                    command.keys.each(args, |index| {
+                        Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic);
+                    });
+                }
+                left = left.saturating_sub(1);
+                left > 0
+            });
+        }
+        measured.end(slow_after)
+    }
+}
