@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ardb_base::disk::{Disk, RealDisk};
-use ardb_log::{Log, LogOptions, Offset, Opened};
+use ardb_log::{Ended, Log, LogOptions, Offset, Opened, Past};
 
 fn main() {
     let base =
@@ -31,8 +31,9 @@ fn main() {
 
 fn run(dir: &std::path::Path, payload: usize, count: u64, ahead: bool, syncing: bool, paced: bool) {
     let options = LogOptions { ahead, ..LogOptions::default() };
+    let past = Past { epoch: 1, checkpoint: Offset(0), ended: Ended::New };
     let Opened { log, mut appender, .. } =
-        Log::open(Arc::new(RealDisk), dir, 1, Offset(0), options).expect("an empty log opens");
+        Log::open(Arc::new(RealDisk), dir, past, options).expect("an empty log opens");
     let bytes = vec![b'x'; payload];
     // As after a start: the first segment is there and prepared.
     std::thread::sleep(Duration::from_millis(100));

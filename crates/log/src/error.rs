@@ -1,5 +1,6 @@
 //! What can go wrong with each operation of the log.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,8 +26,67 @@ pub enum Fault {
     #[error("an unfinished frame")]
     Unfinished,
     /// The next segment is missing or does not begin where this one ends.
-    #[error("the following segment is missing")]
+    #[error("the frame or segment that follows is missing")]
     Gap,
+    /// The segment that follows has no good header.
+    #[error("the segment's header is damaged")]
+    Header,
+}
+
+/// Why the bad end of a log is not one that a death can have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The log was synced to a checkpoint at this offset, which lies behind.
+    Checkpoint(Offset),
+    /// The log was synced to its end and closed.
+    Closed,
+    /// The process was killed and the machine was not, and what follows was appended later.
+    Killed,
+}
+
+/// The log is bad where it was good once: a medium that decays, a write that went astray, a file that somebody removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file; the directory, if the segment is missing that should hold the checkpoint.
+    pub path: PathBuf,
+    /// The byte of the file where its good part ends.
+    pub at: u64,
+    /// The offset there: the log is good before it.
+    pub offset: Offset,
+    /// What is wrong there.
+    pub fault: Fault,
+    /// Bytes of the file behind that, to the last that is not zero.
+    pub bytes: u64,
+    /// Whole segments that follow without connection.
+    pub segments: usize,
+    /// Good frames in both.
+    pub frames: u64,
+    /// Their payload bytes.
+    pub payload: u64,
+    /// Why it is damage.
+    pub proof: Proof,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { path, at, offset, fault, bytes, segments, frames, payload, proof } = self;
+        write!(f, "{} at byte {at}, replication offset {offset}: {fault}; ", path.display())?;
+        write!(f, "{bytes} more bytes of this file and {segments} more segment(s) follow, ")?;
+        write!(f, "with {frames} good frame(s) of {payload} bytes of the stream in them. ")?;
+        match proof {
+            Proof::Checkpoint(checkpoint) => {
+                write!(
+                    f,
+                    "It is no end that a crash leaves: everything up to the checkpoint at {checkpoint} was synced"
+                )
+            }
+            Proof::Closed => write!(f, "It is no end that a crash leaves: the log was synced and closed"),
+            Proof::Killed => write!(
+                f,
+                "It is no end that a crash leaves: the process was killed and the machine was not, so what it appended was whole"
+            ),
+        }
+    }
 }
 
 /// The log could not be opened. Nothing usable came of it; the files are left for another attempt.
@@ -43,6 +103,9 @@ pub enum OpenError {
         /// The version in its header.
         version: u32,
     },
+    /// The log is damaged where more must have been ([`crate::Examined::open`] cuts it there). Nothing was changed.
+    #[error("the log is damaged: {0}")]
+    Damaged(Box<Damage>),
 }
 
 /// A frame was not appended. The log is as it was.

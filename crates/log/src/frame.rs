@@ -3,6 +3,8 @@
 //! Both sides are here, so that the writer's form and the reader's checks cannot part: [`encode`] makes a header, [`look`] and [`check`] accept
 //! exactly those.
 
+use std::ops::Range;
+
 use ardb_base::id::{Offset, UnixMs};
 
 use crate::error::Fault;
@@ -128,6 +130,45 @@ pub(crate) fn look(bytes: &[u8], at: usize, expected: Offset) -> Look {
     }
     let time = u64_at(raw, 24).cast_signed();
     Look::Frame(Header { len, crc: u32_at(raw, 4), first, db: u32_at(raw, 16), time })
+}
+
+/// Whether no frame and nothing of one stands at `at`.
+pub(crate) fn is_end(bytes: &[u8], at: usize) -> bool {
+    // The offset does not matter: whatever is not blank is not the end.
+    look(bytes, at, Offset(0)) == Look::End
+}
+
+/// Looks for the next good frame that begins in `range`, at whose start the one of offset `expected` should stand and does not. Its offset must be one that it
+/// can have if only frames lie between; so a frame that is quoted in a payload hardly passes for one. `patience` is how many bytes of frames with wrong
+/// checksums are read at most; it is 0 when they are used up.
+pub(crate) fn find_behind(
+    bytes: &[u8],
+    range: Range<usize>,
+    expected: Offset,
+    epoch: u64,
+    patience: &mut usize,
+) -> Option<(usize, Header)> {
+    // At least one frame of at least one byte lies between.
+    let mut place = range.start + stride(1);
+    while place < range.end {
+        let raw = bytes.get(place..)?.first_chunk::<HEADER_BYTES>()?;
+        let first = Offset(u64_at(raw, 8));
+        let between = first.0.wrapping_sub(expected.0);
+        // Smallest header and no padding: the payload between is less than the room for it.
+        if (1..=(place - range.start - HEADER_BYTES) as u64).contains(&between)
+            && let Look::Frame(header) = look(bytes, place, first)
+        {
+            if check(bytes, place, &header, epoch).is_ok() {
+                return Some((place, header));
+            }
+            *patience = patience.saturating_sub(header.stride());
+            if *patience == 0 {
+                return None;
+            }
+        }
+        place += ALIGN;
+    }
+    None
 }
 
 /// Judges payload and padding of the frame at `at`, whose header [`look`] gave for the same bytes.

@@ -4,7 +4,8 @@
 //! commit: bytes of the replication stream, appended and recovered as a whole. [`Offset`]s count payload bytes only, so they are
 //! Redis replication offsets. The formats stand byte by byte in `docs/log-format.md`, with what a crash may leave at each step.
 //!
-//! - [`Log::open`] recovers what is there and gives the shared handle ([`Log`]) and the one [`Appender`].
+//! - [`Log::open`] recovers what is there and gives the shared handle ([`Log`]) and the one [`Appender`]; it refuses a log that is damaged beyond what a
+//!   death explains, and [`Examined`] tells where, or opens it all the same.
 //! - [`Appender::append`] copies a frame into the map: no system call, unless a new segment is needed. A full disk is an error there, and nothing
 //!   was written.
 //! - [`Log::reader`] and [`Log::frames_from`] read while the appender appends, without locks except from one segment to the next.
@@ -19,6 +20,7 @@
 mod ahead;
 mod append;
 mod error;
+mod examine;
 mod frame;
 mod log;
 mod notify;
@@ -29,7 +31,8 @@ mod sync;
 
 pub use append::{Appender, PreparedReset};
 pub use ardb_base::id::Offset;
-pub use error::{AppendError, Fault, OpenError, ReadError, ResetError, SyncError};
+pub use error::{AppendError, Damage, Fault, OpenError, Proof, ReadError, ResetError, SyncError};
+pub use examine::{Ended, Examined, Past};
 pub use frame::HEADER_BYTES as FRAME_HEADER_BYTES;
 pub use log::{Log, LogOptions, LogStats, Pin, Truncated};
 pub use notify::WakerHandle;

@@ -222,8 +222,9 @@ impl Log {
             let pins = shared.pins.lock();
             let keep = pins.keys().next().map_or(keep_from, |pinned| keep_from.min(pins_from.max(*pinned)));
             let mut segments = shared.segments.write();
-            // A segment ends where the next one begins.
-            while segments.get(1).is_some_and(|next| next.first <= keep) {
+            // A segment ends where the next one begins. That one must be durable, name and all, or a loss of power could leave neither, and
+            // nothing would tell that from a log that somebody removed.
+            while segments.get(1).is_some_and(|next| next.first <= keep && next.first < shared.synced()) {
                 gone.extend(segments.pop_front());
             }
             let start = segments.front().map_or(shared.end(), |segment| segment.first);

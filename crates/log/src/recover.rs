@@ -1,8 +1,9 @@
-//! Opening a log: finding out what a crash, or a person, has left.
+//! Opening a log that was examined: what cannot be part of it goes out of the way, and the rest is handed out.
 //!
-//! Only what lies behind the checkpoint is read whole. Of the segments before it the headers are checked, which chain each to the one before; their frames
+//! Only what lies behind the checkpoint was read whole. Of the segments before it the headers were checked, which chain each to the one before; their frames
 //! are checked by whoever reads them. What cannot be part of the log is removed before the log is handed out, and so that it stays removed: the
-//! bytes behind the end are zeroed and that is synced, since a frame left there could else become the successor of a new one.
+//! bytes behind the end are zeroed and that is synced, since a frame left there could else become the successor of a new one. What is cut off as damage is
+//! kept under other names, before anything of it is touched.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use ardb_base::disk::{Disk, DiskError, RegionWriter};
 use ardb_base::id::Offset;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::append::{Appender, SPARE_NAMES, first_segment};
-use crate::error::{Fault, OpenError};
-use crate::frame::{self, Look};
+use crate::append::{Appender, first_segment};
+use crate::error::{Damage, Fault, OpenError};
+use crate::examine::{COPY_NAME, CUT_OFF, DAMAGED, Ended, Examined, Found, LostHeader, Past, Walk};
 use crate::log::{Log, LogOptions, Shared};
 use crate::notify::Notify;
-use crate::segment::{self, BadHeader, Segment, SegmentHeader};
+use crate::segment::{self, Segment};
 use crate::sync::SyncState;
 
 /// What was cut off the end of the log.
@@ -32,6 +33,8 @@ pub struct Cut {
     pub bytes: u64,
     /// Whole segments that were taken out.
     pub segments: usize,
+    /// Good frames in both.
+    pub frames: u64,
 }
 
 /// What opening found and did.
@@ -51,7 +54,14 @@ pub struct Recovery {
     pub cut: Option<Cut>,
     /// Files of other histories, and temporary ones, that were deleted.
     pub leftovers: usize,
-    /// Segments with damage or without connection, renamed so that a person may look at them. They are deleted when the next ones are found.
+    /// How many whole segments, or files with the names of such, were behind the end.
+    pub taken_out: usize,
+    /// The damage at which the log was cut, if it was that.
+    pub damage: Option<Damage>,
+    /// The copy of the bytes that were zeroed, if they were kept.
+    pub kept: Option<PathBuf>,
+    /// New names of segments that are no part of the log, so that a person may look at them. Those that end in `.damaged` stay; those that end in `.cut`
+    /// are deleted when the next ones are found.
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -66,92 +76,71 @@ pub struct Opened {
     pub recovery: Recovery,
 }
 
-/// Ending of the names of segments that were set aside.
-const SET_ASIDE: &str = ".damaged";
-
-/// A segment that was found, with a good header.
-struct Found {
-    path: PathBuf,
-    header: SegmentHeader,
-    writer: RegionWriter,
-}
-
-/// What reading the frames of one segment gave.
-struct Walk {
-    /// Place and offset of its end.
-    at: usize,
-    end: Offset,
-    /// Frames from here on are checked.
-    trusted_from: usize,
-    fault: Option<Fault>,
-    index: Vec<(Offset, usize)>,
-}
-
 impl Log {
-    /// Opens the log in `dir`, or makes an empty one there that begins at `checkpoint`.
+    /// Opens the log in `dir`, or makes an empty one there that begins at the checkpoint. Frames behind the checkpoint are checked and the log is cut after
+    /// the last good one. Nobody else may use the directory.
     ///
-    /// `epoch` names the history; the caller keeps it in its state ([`Appender::prepare_reset`] changes it). Segments of other epochs are deleted.
-    /// `checkpoint` is the offset from which the caller will replay: frames behind it are checked and the log is cut after the last good
-    /// one; everything before it must have been synced. Nobody else may use the directory.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        epoch: u64,
-        checkpoint: Offset,
-        options: LogOptions,
-    ) -> Result<Opened, OpenError> {
-        let mut recovery = Recovery::default();
-        disk.create_dir_all(dir)?;
-        let Listing { mut found, lost, mut aside } = find(&*disk, dir, epoch, &mut recovery)?;
-
-        // The segment that holds the checkpoint, and before it those that chain up to it.
-        let holding = found.partition_point(|segment| segment.header.first <= checkpoint).checked_sub(1);
-        let anchor = holding.unwrap_or(0);
-        let mut oldest = anchor;
-        while oldest > 0 && found[oldest].header.previous == Some(found[oldest - 1].header.first) {
-            oldest -= 1;
+    /// # Errors
+    /// Damage among others; [`Examined`] is for those who may go on all the same.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, past: Past, options: LogOptions) -> Result<Opened, OpenError> {
+        let examined = Examined::new(disk, dir, past, options)?;
+        match examined.damage {
+            Some(damage) => Err(OpenError::Damaged(Box::new(damage))),
+            None => examined.open(),
         }
-        // These were let go before; the disk had not made their removal durable.
-        for segment in found.drain(..oldest) {
-            drop(segment.writer);
-            disk.remove(&segment.path)?;
-            recovery.leftovers += 1;
-        }
-        let anchor = anchor - oldest;
+    }
+}
 
-        let mut walks: Vec<Walk> = Vec::new();
-        // Where no segment holds the checkpoint, those that are there have no connection to it: none is part of the log.
-        let connected = if holding.is_some() { found.len() } else { 0 };
-        for (i, segment) in found.iter().enumerate().take(connected).skip(anchor) {
-            if let Some(before) = walks.last() {
-                let connected =
-                    before.end == segment.header.first && segment.header.previous == Some(found[i - 1].header.first);
-                if before.fault.is_some() || !connected {
-                    break;
+impl Examined {
+    /// Whether what is taken out of the log is kept for good.
+    fn keeps(&self) -> bool {
+        self.damage.is_some() || self.past.ended == Ended::Cutting
+    }
+
+    /// Copies the bytes behind the end of the last segment to a file of their own, durably, if they are to be kept. Changes nothing else. [`Examined::open`] does
+    /// it too; this is for callers that note something between the two.
+    pub fn keep_tail(&mut self) -> Result<(), DiskError> {
+        let Some((last, walk)) = self.walked.last().filter(|(_, walk)| self.used > walk.at && self.keeps()) else {
+            return Ok(());
+        };
+        if self.recovery.kept.is_some() {
+            return Ok(());
+        }
+        let tail = last.writer.contents().get(walk.at..self.used).unwrap_or_default();
+        let base = with_ending(&last.path, &format!(".{}.tail", walk.at));
+        for number in 1.. {
+            let path = damaged_name(&base, number);
+            if self.is_taken(&path) {
+                // An opening that died later than here has kept it already.
+                if self.disk.read(&path)? != tail {
+                    continue;
                 }
+            } else {
+                let copy = self.dir.join(COPY_NAME);
+                self.disk.write_file(&copy, tail)?;
+                self.disk.rename(&copy, &path)?;
+                self.disk.sync_dir(&self.dir)?;
+                // One of an attempt before.
+                self.leftovers.retain(|path| *path != copy);
             }
-            walks.push(walk(segment, checkpoint, &mut recovery));
-            segment.writer.region().release(0..segment.writer.contents().len());
+            self.recovery.kept = Some(path);
+            break;
         }
-        let behind = found.split_off((anchor + walks.len()).min(found.len()));
-        let end = walks.last().map_or(checkpoint, |walk| walk.end);
-        // Segments without a good header are missing from the end, unless they are so old that nothing needs them.
-        let lost = lost.iter().filter(|first| **first >= end).count();
-        let taken_out = behind.len() + lost;
-        let fault = walks.last().and_then(|walk| walk.fault).or((taken_out > 0).then_some(Fault::Gap));
-        for segment in behind.into_iter().rev() {
-            let path = segment.path;
-            drop(segment.writer);
-            aside.put(&*disk, &path, &mut recovery)?;
-        }
-        // Before anything is appended: what was taken out must not come back beside new segments.
-        disk.sync_dir(dir)?;
+        last.writer.region().release(0..last.writer.contents().len());
+        Ok(())
+    }
 
+    /// Opens the log as it was found. Where there is damage, the log is cut there, and what is cut off is kept.
+    pub fn open(mut self) -> Result<Opened, OpenError> {
+        self.keep_tail()?;
+        self.clear()?;
+        let Examined { disk, dir, past, options, before, walked, end, fault, used, rest, damage, .. } = self;
+        let mut recovery = self.recovery;
         let shared = Arc::new(Shared {
             disk,
-            dir: dir.to_owned(),
+            dir,
             options,
-            epoch: AtomicU64::new(epoch),
+            epoch: AtomicU64::new(past.epoch),
             end: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             segments: RwLock::default(),
@@ -163,169 +152,153 @@ impl Log {
             names_dirty: AtomicBool::new(true),
             failed: OnceLock::new(),
         });
-        let (last, mut writer, at) = if walks.is_empty() {
-            recovery.created = true;
-            let (segment, writer) = first_segment(&shared, epoch, checkpoint)?;
-            shared.segments.write().push_back(segment.clone());
-            (segment, writer, segment::HEADER_BYTES)
-        } else {
-            adopt(&shared, found, walks, anchor)
+        let (last, mut writer, at) = match adopt(&shared, before, walked) {
+            Some(adopted) => adopted,
+            None => {
+                recovery.created = true;
+                let (segment, writer) = first_segment(&shared, past.epoch, past.checkpoint)?;
+                shared.segments.write().push_back(segment.clone());
+                (segment, writer, segment::HEADER_BYTES)
+            }
         };
-        let bytes = writer.zero_from(at) as u64;
+        let bytes = if used > at { writer.zero_from(at) as u64 } else { 0 };
         if bytes > 0 {
             // Before anything is appended, or an old frame could follow a new one.
             writer.sync_all()?;
         }
         writer.region().release(0..writer.contents().len());
-        if bytes > 0 || fault.is_some() {
-            let fault = fault.unwrap_or(Fault::Unfinished);
-            recovery.cut = Some(Cut { at: end, fault, bytes, segments: taken_out });
+        let segments = recovery.taken_out;
+        let fault = match fault {
+            // An append that was not finished has nothing behind it.
+            None | Some(Fault::Unfinished) if segments > 0 => Some(Fault::Gap),
+            fault => fault,
+        };
+        if let Some(fault) = fault {
+            recovery.cut = Some(Cut { at: end, fault, bytes, segments, frames: rest.frames });
         }
+        recovery.damage = damage;
         recovery.start = shared.start();
         recovery.end = end;
         shared.end.store(end.0, Ordering::SeqCst);
         // What a process that died had appended may not be durable; only the caller's checkpoint says what is.
-        let synced = if recovery.created { end } else { checkpoint.min(end) };
+        let synced = if recovery.created { end } else { past.checkpoint.min(end) };
         shared.synced.store(synced.0, Ordering::Release);
         let appender = Appender::new(shared.clone(), last, writer, at, end);
         Ok(Opened { log: Log { shared }, appender, recovery })
     }
-}
 
-/// What a directory holds.
-struct Listing {
-    /// Segments of the history with good headers, in order.
-    found: Vec<Found>,
-    /// First offsets, by their names, of segments of the history without a good header.
-    lost: Vec<Offset>,
-    aside: Aside,
-}
-
-/// Takes stock of a directory, and removes what is no part of the history.
-fn find(disk: &dyn Disk, dir: &Path, epoch: u64, recovery: &mut Recovery) -> Result<Listing, OpenError> {
-    let mut listing = Listing { found: Vec::new(), lost: Vec::new(), aside: Aside { old: Vec::new() } };
-    let mut leftovers = Vec::new();
-    let mut damaged = Vec::new();
-    // Names sort as offsets do, and the listing is sorted.
-    for entry in disk.list(dir)? {
-        let path = dir.join(&entry.name);
-        let Some((of_epoch, first)) = segment::parse_name(&entry.name) else {
-            if SPARE_NAMES.contains(&entry.name.as_str()) {
-                leftovers.push(path);
-            } else if entry.name.ends_with(SET_ASIDE) {
-                listing.aside.old.push(path);
-            }
-            continue;
-        };
-        if of_epoch != epoch {
-            leftovers.push(path);
-            continue;
+    /// Removes what is no part of the history, and gives other names to segments that are no part of the log.
+    fn clear(&mut self) -> Result<(), DiskError> {
+        self.recovery.taken_out = self.taken_out();
+        let keeps = self.keeps();
+        for path in std::mem::take(&mut self.leftovers) {
+            self.remove(&path)?;
         }
-        if entry.len == 0 {
-            // The file was made, but its length did not reach the disk.
-            listing.lost.push(first);
-            leftovers.push(path);
-            continue;
+        for segment in std::mem::take(&mut self.let_go) {
+            drop(segment.writer);
+            self.remove(&segment.path)?;
         }
-        let writer = disk.open_region(&path)?;
-        match SegmentHeader::decode(writer.contents()) {
-            Ok(header) if header.epoch == epoch && header.first == first => {
-                listing.found.push(Found { path, header, writer });
+        // Last ones first, so that what a death leaves here is no other log.
+        for segment in std::mem::take(&mut self.behind).into_iter().rev() {
+            drop(segment.writer);
+            self.set_aside(&segment.path, keeps)?;
+        }
+        for lost in std::mem::take(&mut self.lost).into_iter().rev() {
+            let empty = lost.writer.is_none();
+            drop(lost.writer);
+            // Its header was durable before anything in it was, so the header went bad later.
+            let once_good = lost.first < self.past.checkpoint && !empty;
+            if once_good {
+                log::warn!("log: {} has no good header; replicas cannot go on from there", lost.path.display());
             }
-            Err(BadHeader::Version(version)) => return Err(OpenError::Version { path, version }),
-            Err(BadHeader::Blank) => {
-                listing.lost.push(first);
-                leftovers.push(path);
-            }
-            Ok(_) | Err(BadHeader::Damaged) => {
-                listing.lost.push(first);
-                damaged.push(path);
+            if keeps || once_good {
+                self.set_aside(&lost.path, true)?;
+            } else if self.walked.is_empty() && lost.first == self.past.checkpoint {
+                // It alone tells that the log is empty and not gone, so it stays until the new first segment takes its name.
+                self.recovery.leftovers += 1;
+            } else if lost.header == LostHeader::Damaged {
+                self.set_aside(&lost.path, false)?;
+            } else {
+                self.remove(&lost.path)?;
             }
         }
+        for segment in std::mem::take(&mut self.in_vain) {
+            drop(segment.writer);
+            self.set_aside(&segment.path, false)?;
+        }
+        // Before anything is appended: what was taken out must not come back beside new segments.
+        self.disk.sync_dir(&self.dir)
     }
-    // Only now, when no file forbids to go on.
-    for path in leftovers {
-        disk.remove(&path)?;
-        recovery.leftovers += 1;
-    }
-    for path in damaged {
-        listing.aside.put(disk, &path, recovery)?;
-    }
-    Ok(listing)
-}
 
-/// Sets segments aside that cannot be used, in place of those that an earlier opening set aside.
-struct Aside {
-    old: Vec<PathBuf>,
-}
-
-impl Aside {
-    fn put(&mut self, disk: &dyn Disk, path: &Path, recovery: &mut Recovery) -> Result<(), DiskError> {
-        for old in self.old.drain(..) {
-            disk.remove(&old)?;
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(SET_ASIDE);
-        let name = PathBuf::from(name);
-        disk.rename(path, &name)?;
-        recovery.set_aside.push(name);
+    fn remove(&mut self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove(path)?;
+        self.recovery.leftovers += 1;
         Ok(())
     }
-}
 
-/// Goes through the frames of one segment, and checks those that reach past the checkpoint.
-fn walk(segment: &Found, checkpoint: Offset, recovery: &mut Recovery) -> Walk {
-    let bytes = segment.writer.contents();
-    let mut trusted_from = None;
-    let mut index = Vec::new();
-    let (mut at, mut end) = (segment::HEADER_BYTES, segment.header.first);
-    let mut noted = at;
-    let fault = loop {
-        let header = match frame::look(bytes, at, end) {
-            Look::End => break None,
-            Look::Fault(fault) => break Some(fault),
-            Look::Frame(header) => header,
-        };
-        if header.end() > checkpoint {
-            trusted_from.get_or_insert(at);
-            if let Err(fault) = frame::check(bytes, at, &header, segment.header.epoch) {
-                break Some(fault);
+    /// Gives a segment a name that is not a segment's: for good, or in place of those that an earlier opening has set aside.
+    fn set_aside(&mut self, path: &Path, keep: bool) -> Result<(), DiskError> {
+        let name = if keep {
+            let mut number = 1;
+            while self.is_taken(&damaged_name(path, number)) {
+                number += 1;
             }
-            recovery.frames += 1;
-            recovery.bytes += header.len as u64;
-        }
-        at += header.stride();
-        end = header.end();
-        if Segment::far_enough(noted, at) {
-            index.push((end, at));
-            noted = at;
-        }
-    };
-    Walk { at, end, trusted_from: trusted_from.unwrap_or(at), fault, index }
+            damaged_name(path, number)
+        } else {
+            for old in std::mem::take(&mut self.old_cut) {
+                self.disk.remove(&old)?;
+            }
+            with_ending(path, CUT_OFF)
+        };
+        self.disk.rename(path, &name)?;
+        self.recovery.set_aside.push(name);
+        Ok(())
+    }
+
+    /// Whether a file of that name was kept before.
+    fn is_taken(&self, path: &Path) -> bool {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| self.old_damaged.iter().any(|old| **old == *name))
+    }
 }
 
-/// Puts the segments found into the log. Gives the last one with its writer and the place of its end. `walks` are those of `found[anchor..]` and
-/// there is at least one.
-fn adopt(shared: &Shared, found: Vec<Found>, walks: Vec<Walk>, anchor: usize) -> (Arc<Segment>, RegionWriter, usize) {
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The name for what is kept of `path`, the `number`-th time.
+fn damaged_name(path: &Path, number: u32) -> PathBuf {
+    let ending = if number == 1 { DAMAGED.to_owned() } else { format!(".{number}{DAMAGED}") };
+    with_ending(path, &ending)
+}
+
+/// Puts the segments found into the log. Gives the last one with its writer and the place of its end, unless there is none.
+fn adopt(
+    shared: &Shared,
+    before: Vec<Found>,
+    walked: Vec<(Found, Walk)>,
+) -> Option<(Arc<Segment>, RegionWriter, usize)> {
     let mut segments = shared.segments.write();
-    let mut last = None;
-    let mut walks = walks.into_iter();
-    for (i, Found { path, header, mut writer }) in found.into_iter().enumerate() {
+    for Found { path, header, mut writer } in before {
         let region = writer.region().clone();
         let len = region.len();
-        let walk = if i < anchor { None } else { walks.next() };
-        let (at, trusted_from, synced) = walk.as_ref().map_or((len, len, len), |walk| (walk.at, walk.trusted_from, 0));
-        if synced < at {
-            // A sync of the process before may have failed. From its page on, or from the header on, which was new then.
-            writer.rewrite(if trusted_from == segment::HEADER_BYTES { 0 } else { trusted_from }..at);
-        }
+        writer.publish(len);
+        segments.push_back(Arc::new(Segment::new(&path, &header, region, len, len)));
+    }
+    let mut last = None;
+    for (Found { path, header, mut writer }, walk) in walked {
+        let Walk { at, trusted_from, .. } = walk;
+        // A sync of the process before may have failed. From its page on, or from the header on, which was new then.
+        writer.rewrite(if trusted_from == segment::HEADER_BYTES { 0 } else { trusted_from }..at);
         writer.publish(at);
-        let segment = Arc::new(Segment::new(&path, &header, region, trusted_from, synced));
-        for (offset, place) in walk.into_iter().flat_map(|walk| walk.index) {
+        let segment = Arc::new(Segment::new(&path, &header, writer.region().clone(), trusted_from, 0));
+        for (offset, place) in walk.index {
             segment.note(offset, place);
         }
         segments.push_back(segment.clone());
         last = Some((segment, writer, at));
     }
-    last.expect("there is a walked segment, so there is a last one")
+    last
 }

@@ -47,7 +47,7 @@ pub use cache::CacheStats;
 pub use error::{CheckpointError, CommitError, GenerationError, OpenError, ReplayError, StateError};
 pub use generation::{GenerationLoader, SyncPoint};
 pub use janitor::object_of;
-pub use options::{Clock, EngineFactory, Fsync, History, MemoryBudget, RandomSource, Recovery, StoreOptions};
+pub use options::{Clock, EngineFactory, Fsync, History, MemoryBudget, OnDamage, RandomSource, Recovery, StoreOptions};
 pub use raw::{RawLoad, RawRow, RowSource};
 pub use read::{ReadTxn, Reader};
 pub use recovery::{ReplayFrame, ReplayProgress};

@@ -93,6 +93,15 @@ impl fmt::Debug for StoreOptions {
     }
 }
 
+/// What opening does with a log that is damaged where a crash leaves no damage ([`ardb_log::Damage`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It fails, and changes nothing.
+    Refuse,
+    /// It cuts the log there, keeps what it cuts off in files of their own, and begins a new history, as after any loss.
+    Cut,
+}
+
 /// The names of the history that the log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
@@ -139,6 +148,8 @@ pub struct Recovery {
     pub replaced_id: Option<ReplId>,
     /// Whether the engine was found ahead of its log (which never happens unless the log was damaged or removed).
     pub engine_ahead: bool,
-    /// What the log cut off, for people.
+    /// What the log cut off as the end that a crash leaves, for people.
     pub torn: Option<String>,
+    /// What it cut off as damage, because it was told to, for people.
+    pub damage: Option<String>,
 }

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ardb_base::disk::Disk;
 use ardb_base::id::{Generation, Offset, ReplId, UnixMs};
 use ardb_engine::{ChangeSource, Engine};
-use ardb_log::{Fault, Log, Opened};
+use ardb_log::{Cut, Ended, Examined, Fault, Log, Opened, Past};
 use parking_lot::{Mutex, RwLock};
 
 use crate::background::Threads;
 use crate::catalog::Catalog;
 use crate::core::Core;
 use crate::error::{OpenError, ReplayError, StateError};
-use crate::options::{History, Recovery, StoreOptions};
+use crate::options::{History, OnDamage, Recovery, StoreOptions};
 use crate::position::{self, CATALOG, POSITION, Position};
 use crate::state::{State, StateFile, Tail};
 use crate::store::{Shared, Store};
@@ -75,7 +75,15 @@ impl ChangeSource for MetaRows {
 impl Store {
     /// Opens the data directory, creating it if need be. Before anything else the caller hands the frames that the log holds beyond the engine to
     /// [`Store::replay`].
+    ///
+    /// # Errors
+    /// A log that is damaged where a crash leaves no damage, among others: what it holds behind that was acknowledged, so it is not thrown away unasked.
     pub fn open(options: StoreOptions) -> Result<(Store, Recovery), OpenError> {
+        Store::open_with(options, OnDamage::Refuse)
+    }
+
+    /// As [`Store::open`], with a word on damage of the log.
+    pub fn open_with(options: StoreOptions, on_damage: OnDamage) -> Result<(Store, Recovery), OpenError> {
         options.disk.create_dir_all(&options.dir)?;
         let lock = options.disk.lock(&options.dir.join("lock"))?;
         let created;
@@ -94,7 +102,8 @@ impl Store {
         }
         remove_leftovers(&*options.disk, &options.dir, file.get().generation)?;
 
-        let before = file.get().clone();
+        let mut before = file.get().clone();
+        let clean = before.clean;
         let engine = open_engine(&options, before.generation)?;
         let snapshot = engine.snapshot();
         let found = position::read(&*snapshot, before.generation)?;
@@ -103,35 +112,47 @@ impl Store {
         if position.epoch == 0 || position.epoch > before.epoch {
             return Err(OpenError::Meta { generation: before.generation, what: "position" });
         }
-        let Opened { log, mut appender, recovery: found } =
-            Log::open(options.disk.clone(), &log_dir(&options.dir), before.epoch, position.offset, options.log)?;
+        // Zeros: the system does not tell, so it may have been another run of the machine.
+        let boot_changed = before.boot_id != options.boot_id || options.boot_id == [0; 16];
+        let past = Past { epoch: before.epoch, checkpoint: position.offset, ended: ended(&before, boot_changed) };
+        let mut examined = Examined::new(options.disk.clone(), &log_dir(&options.dir), past, options.log)?;
+        if let Some(damage) = examined.damage() {
+            if on_damage == OnDamage::Refuse {
+                return Err(ardb_log::OpenError::Damaged(Box::new(damage.clone())).into());
+            }
+            examined.keep_tail()?;
+        }
+        let mut replaced_id = None;
+        if examined.damage().is_some() && examined.end() >= position.offset && before.upstream.is_none() {
+            // The name first: a death in the middle of the cutting could leave a log that looks whole. One that ends before the checkpoint never does.
+            replaced_id = Some(before.history.id);
+            let history = renamed(&options, before.history.id, examined.end());
+            before = State { clean: false, boot_id: options.boot_id, history, tail: Tail::Renamed, ..before };
+            file.set(before.clone()).map_err(open_error)?;
+        }
+        let Opened { log, mut appender, recovery: found } = examined.open()?;
         if found.start > position.offset {
             return Err(OpenError::Gap { log_start: found.start, checkpoint: position.offset });
         }
 
-        // Zeros: the system does not tell, so it may have been another run of the machine.
-        let boot_changed = before.boot_id != options.boot_id || options.boot_id == [0; 16];
         // A log that is missing, or shorter than the engine, was damaged or taken away: nothing in it connects to what replicas have.
         let engine_ahead = found.end < position.offset || (found.created && !created);
         // A process that dies loses nothing that it appended; a machine may. A cut that is more than an append in progress is a loss in any case.
-        let lost = found.cut.as_ref().is_some_and(|cut| cut.fault != Fault::Unfinished);
+        let lost = found.damage.is_some() || found.cut.as_ref().is_some_and(|cut| cut.fault != Fault::Unfinished);
         let suspect = !created && ((!before.clean && boot_changed) || lost || before.tail == Tail::Doubtful);
         let mut state = State { clean: false, boot_id: options.boot_id, ..before.clone() };
         let mut position = position;
         let end = found.end.max(position.offset);
-        let mut replaced_id = None;
-        if (engine_ahead || suspect) && before.upstream.is_none() {
+        if before.tail == Tail::Renamed {
+            // Nobody has heard the name. The opening before may have found more.
+            state.history.second_until = before.history.second_until.min(end);
+        } else if (engine_ahead || suspect) && before.upstream.is_none() {
             // Up to the end that was found both histories agree, because every frame was checked. What others may have seen beyond it gets another name.
-            let mut bytes = [0; 20];
-            (options.random)(&mut bytes);
             replaced_id = Some(before.history.id);
-            state.history = History { id: ReplId::from_random(bytes), second: before.history.id, second_until: end };
+            state.history = renamed(&options, before.history.id, end);
             if before.tail != Tail::Sound {
                 state.tail = Tail::Renamed;
             }
-        } else if before.tail == Tail::Renamed {
-            // The opening before may have found more.
-            state.history.second_until = before.history.second_until.min(end);
         } else if engine_ahead || suspect {
             // Engine and log hold a prefix of the master's stream, however much was lost.
             log::info!(
@@ -164,12 +185,19 @@ impl Store {
             checkpoint: position.offset,
             log_start: log.start(),
             log_end: log.end(),
-            clean: before.clean,
+            clean,
             boot_changed,
             replaced_id,
             engine_ahead,
-            torn: found.cut.map(|cut| {
-                format!("{} bytes and {} segments after {}: {}", cut.bytes, cut.segments, cut.at, cut.fault)
+            torn: found.cut.filter(|_| found.damage.is_none()).map(|cut| {
+                let Cut { at, fault, bytes, segments, frames } = cut;
+                format!("{bytes} bytes and {segments} segments after {at}, with {frames} whole frames in them: {fault}")
+            }),
+            damage: found.damage.map(|damage| {
+                let kept = found.kept.iter().chain(&found.set_aside).map(|path| path.display().to_string());
+                let kept: Vec<String> = kept.collect();
+                let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
+                format!("{damage}. Kept of it: {kept}")
             }),
         };
         let position = Position { id: state.history.id, ..position };
@@ -341,9 +369,28 @@ fn fill(options: &StoreOptions, file: &mut StateFile) -> Result<(), OpenError> {
     let position = Position { epoch: state.epoch, offset: Offset(0), db: None, id: state.history.id };
     engine.commit(&[], &mut MetaRows::new(&position, &Catalog::empty(options.databases)))?;
     drop(engine);
-    drop(Log::open(options.disk.clone(), &log_dir(&options.dir), state.epoch, Offset(0), options.log)?);
+    let past = Past { epoch: state.epoch, checkpoint: Offset(0), ended: Ended::New };
+    drop(Log::open(options.disk.clone(), &log_dir(&options.dir), past, options.log)?);
     options.disk.sync_dir(&options.dir)?;
     file.set(State { generation, ..state }).map_err(open_error)
+}
+
+/// How the process before ended, from what it left in the state.
+fn ended(state: &State, boot_changed: bool) -> Ended {
+    match state.tail {
+        Tail::Renamed => Ended::Cutting,
+        Tail::Doubtful => Ended::Suspect,
+        Tail::Sound if state.clean => Ended::Closed,
+        Tail::Sound if boot_changed => Ended::Suspect,
+        Tail::Sound => Ended::Killed,
+    }
+}
+
+/// A new name for the history, with the one before valid up to `until`.
+fn renamed(options: &StoreOptions, second: ReplId, until: Offset) -> History {
+    let mut bytes = [0; 20];
+    (options.random)(&mut bytes);
+    History { id: ReplId::from_random(bytes), second, second_until: until }
 }
 
 /// Opens the engine of a generation.

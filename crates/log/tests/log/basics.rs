@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ardb_base::disk::{Disk, RealDisk, SimDisk};
-use ardb_log::{AppendError, Log, LogOptions, Offset, Opened, ReadError, SyncError};
+use ardb_log::{AppendError, Ended, Log, LogOptions, Offset, Opened, Past, ReadError, SyncError};
 
 use crate::{dir, open, read_all};
 
@@ -92,6 +92,7 @@ fn an_empty_segment_is_replaced_by_a_larger_one() {
     assert_eq!(opened.log.stats().segments, 1);
     assert_eq!(reader.next_slice(usize::MAX).unwrap().as_deref(), Some(&big[..]));
     opened.appender.append(0, 0, &[b"after"]).unwrap();
+    opened.log.sync_to(opened.log.end()).unwrap();
     assert_eq!(opened.log.truncate_front(opened.log.end()), Offset(50 + 53_152));
     drop((opened, reader));
     assert_eq!(read_all(&open(&disk, 1, 50 + 53_152).unwrap().log, Offset(50 + 53_152)), b"after");
@@ -146,6 +147,8 @@ fn pins_and_readers_hold_what_truncation_would_take() {
     let all: Vec<u8> = fill(&mut opened, 200).into_iter().flat_map(|(_, payload)| payload).collect();
     let log = opened.log.clone();
     let end = log.end();
+    assert_eq!(log.truncate_front(end), Offset(0), "what would be first is not durable");
+    log.sync_to(end).unwrap();
     let held = Offset(end.0 / 2);
     let mut pin = log.pin(held).unwrap();
     let mut reader = log.reader(Offset(10)).unwrap();
@@ -183,6 +186,7 @@ fn pins_hold_no_more_than_they_may() {
     fill(&mut opened, 200);
     let log = opened.log.clone();
     let (third, end) = (Offset(log.end().0 / 3), log.end());
+    log.sync_to(end).unwrap();
     let low = log.pin(Offset(5)).unwrap();
     let high = log.pin(end).unwrap();
     let left = log.truncate_front_past(end, Offset(0));
@@ -254,7 +258,11 @@ fn waiters_and_wakers_hear_of_an_append() {
 fn many_callers_share_syncs() {
     let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shared-syncs");
     RealDisk.remove_dir_all(&path).unwrap();
-    let mut opened = Log::open(Arc::new(RealDisk), &path, 1, Offset(0), LogOptions::default()).unwrap();
+    let open = |ended| {
+        let past = Past { epoch: 1, checkpoint: Offset(0), ended };
+        Log::open(Arc::new(RealDisk), &path, past, LogOptions::default())
+    };
+    let mut opened = open(Ended::New).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..20 {
             let end = opened.appender.append(0, 0, &[&[1; 100]]).unwrap();
@@ -267,9 +275,9 @@ fn many_callers_share_syncs() {
     });
     assert_eq!(opened.log.synced(), opened.log.end());
     // The same directory must not be mapped twice.
-    assert!(Log::open(Arc::new(RealDisk), &path, 1, Offset(0), LogOptions::default()).is_err());
+    assert!(open(Ended::Killed).is_err());
     drop(opened);
-    let opened = Log::open(Arc::new(RealDisk), &path, 1, Offset(0), LogOptions::default()).unwrap();
+    let opened = open(Ended::Killed).unwrap();
     assert_eq!((opened.recovery.frames, &opened.recovery.cut), (20, &None));
     drop(opened);
     RealDisk.remove_dir_all(&path).unwrap();

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use ardb_base::disk::SimDisk;
 use ardb_base::random::Random;
-use ardb_log::{Appender, Fault, Log, LogOptions, Offset, Opened};
+use ardb_log::{Appender, Ended, Fault, Log, LogOptions, Offset, OpenError, Opened, Past};
 
 use crate::dir;
 
 /// What must be true of the log.
 struct Model {
+    /// Whether the log was ever opened.
+    made: bool,
     /// The state file: what it names is durable at once here, since it is not this crate's.
     epoch: u64,
     checkpoint: u64,
@@ -25,7 +27,18 @@ struct Model {
 
 impl Model {
     fn new(epoch: u64, start: u64) -> Model {
-        Model { epoch, checkpoint: start, frames: Vec::new(), start, durable: start, keep: start }
+        Model { made: false, epoch, checkpoint: start, frames: Vec::new(), start, durable: start, keep: start }
+    }
+
+    /// A new history of a log that was opened.
+    fn reset(epoch: u64, start: u64) -> Model {
+        Model { made: true, ..Model::new(epoch, start) }
+    }
+
+    fn open(&self, disk: &SimDisk, ended: Ended, options: LogOptions) -> Result<Opened, OpenError> {
+        let ended = if self.made { ended } else { Ended::New };
+        let past = Past { epoch: self.epoch, checkpoint: Offset(self.checkpoint), ended };
+        Log::open(Arc::new(disk.clone()), dir(), past, options)
     }
 
     fn end(&self) -> u64 {
@@ -40,6 +53,7 @@ impl Model {
     /// Compares an opened log with the model, which first forgets what a power loss may have taken.
     fn check_opened(&mut self, opened: &Opened, power_lost: bool) {
         let (log, recovery) = (&opened.log, &opened.recovery);
+        self.made = true;
         let end = log.end().0;
         assert_eq!((recovery.start, recovery.end), (log.start(), log.end()));
         assert!(end <= self.end(), "the log ends at {end}, past what was appended, {}", self.end());
@@ -106,22 +120,22 @@ fn reset(disk: &SimDisk, model: &mut Model, appender: &mut Appender, random: &mu
         }
         1 => {
             // Dies right after the state is written.
-            *model = Model::new(epoch, start);
+            *model = Model::reset(epoch, start);
             disk.fail_after(Some(0));
             drop(prepared);
             false
         }
         _ => {
-            *model = Model::new(epoch, start);
+            *model = Model::reset(epoch, start);
             appender.finish_reset(prepared);
             true
         }
     }
 }
 
-/// One life: opens, does things, dies.
+/// One life: opens, does things, dies. No death makes a log that is taken for damaged.
 fn live(disk: &SimDisk, model: &mut Model, random: &mut Random, options: LogOptions) {
-    let open = |model: &Model| Log::open(Arc::new(disk.clone()), dir(), model.epoch, Offset(model.checkpoint), options);
+    let open = |model: &Model| model.open(disk, Ended::Killed, options);
     // Opening may be cut short as well.
     if random.one_in(4) {
         disk.fail_after(Some(random.below(12)));
@@ -186,7 +200,7 @@ fn round(seed: u64) {
     let disk = SimDisk::new();
     let mut model = Model::new(1, random.below(1 << 20));
     let options = LogOptions { segment_bytes: 4096 << random.below(3), ahead: random.one_in(16) };
-    let open = |model: &Model| Log::open(Arc::new(disk.clone()), dir(), model.epoch, Offset(model.checkpoint), options);
+    let open = |model: &Model| model.open(&disk, Ended::Suspect, options);
     for _ in 0..2 + random.below(5) {
         live(&disk, &mut model, &mut random, options);
         disk.set_capacity(None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ardb_base::disk::{Disk, RealDisk};
 use ardb_base::random::Random;
-use ardb_log::{Log, LogOptions, Offset, Opened, ReadError};
+use ardb_log::{Ended, Log, LogOptions, Offset, Opened, Past, ReadError};
 
 /// The payload byte that stands at an offset.
 fn byte_at(offset: u64) -> u8 {
@@ -19,7 +19,8 @@ fn readers_see_exactly_what_was_appended() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("race");
     RealDisk.remove_dir_all(&path).unwrap();
     let options = LogOptions { segment_bytes: 256 << 10, ahead: true };
-    let Opened { log, mut appender, .. } = Log::open(Arc::new(RealDisk), &path, 1, Offset(0), options).unwrap();
+    let past = |checkpoint, ended| Past { epoch: 1, checkpoint: Offset(checkpoint), ended };
+    let Opened { log, mut appender, .. } = Log::open(Arc::new(RealDisk), &path, past(0, Ended::New), options).unwrap();
     let done = AtomicBool::new(false);
     const TOTAL: u64 = 24 << 20;
 
@@ -95,7 +96,7 @@ fn readers_see_exactly_what_was_appended() {
 
     let end = log.end();
     drop((log, appender));
-    let opened = Log::open(Arc::new(RealDisk), &path, 1, Offset(end.0 - 1_000_000), options).unwrap();
+    let opened = Log::open(Arc::new(RealDisk), &path, past(end.0 - 1_000_000, Ended::Killed), options).unwrap();
     assert_eq!((opened.log.end(), &opened.recovery.cut), (end, &None));
     let start = opened.log.start();
     let bytes = crate::read_all(&opened.log, start);

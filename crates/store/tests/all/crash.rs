@@ -3,7 +3,7 @@
 use ardb_base::id::Offset;
 use ardb_base::random::Random;
 use ardb_engine::Direction;
-use ardb_store::Store;
+use ardb_store::{OnDamage, OpenError, Store};
 
 use crate::harness::*;
 
@@ -349,7 +349,7 @@ fn a_system_that_does_not_name_its_runs_is_not_trusted() {
 
 #[test]
 fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
-    let world = World::new();
+    let mut world = World::new();
     let (store, _) = world.open();
     let id = store.history().id;
     let end = commit(&store, &[Op::Set(0, 1, 1), Op::Field(1, 2, 3, 4)]);
@@ -358,8 +358,10 @@ fn an_engine_ahead_of_its_log_starts_a_new_history_there() {
     world.disk.kill();
     use ardb_base::disk::Disk;
     world.disk.remove_dir_all(std::path::Path::new("/data/log")).expect("no faults");
+    assert!(matches!(world.try_open(), Err(OpenError::Log(ardb_log::OpenError::Damaged(_)))));
+    world.on_damage = OnDamage::Cut;
     let (store, recovery) = world.open();
-    assert!(recovery.engine_ahead);
+    assert!(recovery.engine_ahead && recovery.damage.is_some());
     assert_eq!((recovery.log_start, recovery.log_end, recovery.checkpoint), (end, end, end));
     assert_eq!((store.history().second, store.history().second_until), (id, end));
     let mut model = empty_model();

@@ -14,7 +14,7 @@ use ardb_engine::faulty::{Faults, FaultyEngine};
 use ardb_engine::{Direction, Engine, EngineError, RowKey, RowRange, Rows, RowsMut, Space};
 use ardb_engine_memory::MemoryEngine;
 use ardb_log::LogOptions;
-use ardb_store::{EngineFactory, Fsync, MemoryBudget, OpenError, Recovery, Store, StoreOptions, object_of};
+use ardb_store::{EngineFactory, Fsync, MemoryBudget, OnDamage, OpenError, Recovery, Store, StoreOptions, object_of};
 
 pub const DATABASES: u32 = 3;
 
@@ -334,6 +334,7 @@ pub struct World {
     pub memory: MemoryBudget,
     pub background: bool,
     pub segment_bytes: usize,
+    pub on_damage: OnDamage,
     /// Stands before the disk, if a test wants to choose what fails.
     pub in_front: Option<Arc<dyn Disk>>,
 }
@@ -350,6 +351,7 @@ impl World {
             memory: MemoryBudget { changed: 1 << 20, rows: 1 << 20, engine: 0 },
             background: false,
             segment_bytes: 8192,
+            on_damage: OnDamage::Refuse,
             in_front: None,
         }
     }
@@ -380,7 +382,7 @@ impl World {
 
     /// Opens without replaying.
     pub fn try_open(&self) -> Result<(Store, Recovery), OpenError> {
-        Store::open(self.options())
+        Store::open_with(self.options(), self.on_damage)
     }
 
     /// Opens and replays.

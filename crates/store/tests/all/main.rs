@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests live on real files and the environment")]
 
 mod crash;
+mod damage;
 mod faults;
 mod harness;
 mod install;
