@@ -11,6 +11,7 @@ mod e2e {
     pub mod basics;
     pub mod chains;
     pub mod cold;
+    pub mod damaged;
     pub mod dumps;
     pub mod durability;
     pub mod links;

@@ -13,7 +13,7 @@ use ardb_engine_memory::DurableEngine;
 use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
 use ardb_log::LogOptions;
 use ardb_node::replay::replay_what_can_be;
-use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
+use ardb_store::{Fsync, MemoryBudget, OnDamage, Store, StoreOptions};
 
 use crate::config::Config;
 use crate::config::source::ConfigError;
@@ -39,7 +39,14 @@ pub enum StartError {
     },
     /// The data cannot be opened.
     #[error(transparent)]
-    Open(#[from] ardb_store::OpenError),
+    Open(ardb_store::OpenError),
+    /// The log is damaged, and was not to be cut.
+    #[error(
+        "the log is damaged: {0}. Nothing was changed. Restore the data from a backup, or from a replica (promote it, and let this server replicate it \
+         with an empty data directory). Or give up all that was written from that offset on: 'log-truncate-damaged yes' cuts the log there, keeps what \
+         it cuts off in files that end in .damaged beside the log, and begins a new history"
+    )]
+    Damaged(Box<ardb_log::Damage>),
     /// The log cannot be replayed.
     #[error(transparent)]
     Replay(#[from] ardb_store::ReplayError),
@@ -52,6 +59,20 @@ pub enum StartError {
     /// The end was not clean.
     #[error(transparent)]
     Close(#[from] ardb_store::StateError),
+}
+
+impl From<ardb_store::OpenError> for StartError {
+    fn from(error: ardb_store::OpenError) -> StartError {
+        match error {
+            ardb_store::OpenError::Log(ardb_log::OpenError::Damaged(mut damage)) => {
+                if let Ok(path) = std::path::absolute(&damage.path) {
+                    damage.path = path;
+                }
+                StartError::Damaged(damage)
+            }
+            other => StartError::Open(other),
+        }
+    }
 }
 
 /// Shares `memory-limit` out: three eighths for changed rows, as much for the row cache, the rest for the engine.
@@ -236,7 +257,8 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
         clock: Arc::new(clock::unix_ms),
         background: true,
     };
-    let (store, recovery) = Store::open(options)?;
+    let on_damage = if config.flag("log-truncate-damaged") { OnDamage::Cut } else { OnDamage::Refuse };
+    let (store, recovery) = Store::open_with(options, on_damage)?;
     let mut seed = [0; 8];
     random_bytes(&mut seed);
     let groups: Vec<_> = cmd::GROUPS.iter().chain(commands::GROUPS).copied().collect();
@@ -252,6 +274,9 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
     log::info!("The data are in {}", std::path::absolute(&data_dir).unwrap_or(data_dir).display());
     if let Some(torn) = &recovery.torn {
         log::warn!("The end of the log was cut off: {torn}");
+    }
+    if let Some(damage) = &recovery.damage {
+        log::warn!("The log was damaged, and was cut there as 'log-truncate-damaged' says: {damage}");
     }
     if let Some(old) = &recovery.replaced_id {
         log::warn!(

@@ -144,6 +144,13 @@ const DATA: &[Directive] = &[
     Directive::new("log-segment-size", Kind::Memory(1 << 16, 1 << 32), "67108864", "Bytes of one log segment.")
         .at_start(),
     Directive::new(
+        "log-truncate-damaged",
+        Kind::Bool,
+        "no",
+        "Start with a log that is damaged in the middle: cut it there, and keep what is cut off in files that end in .damaged. no refuses to start.",
+    )
+    .at_start(),
+    Directive::new(
         "checkpoint-period",
         Kind::Int(1, INT),
         "600",
