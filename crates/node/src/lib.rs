@@ -5,6 +5,7 @@
 //!
 //! - [`apply`] executes commands that are in a stream already, [`replay`] those of the log after a start;
 //! - [`inflow`] commits a master's stream and acknowledges it, [`intake`] receives everything and installs it;
+//! - [`rows`] receives everything from another Ardb server, [`transfers`] holds what is sent to one;
 //! - [`answer`] decides what a replica that asks gets, [`dump`] takes the snapshot that it may need, [`outflow`] reads the log for it;
 //! - [`care`] decides which rows are looked at before the writer lock is taken;
 //! - [`role`] keeps the names of the history right when the role changes;
@@ -25,6 +26,8 @@ pub mod outflow;
 pub mod private;
 pub mod replay;
 pub mod role;
+pub mod rows;
+pub mod transfers;
 pub mod txn;
 
 use std::sync::Arc;

@@ -18,6 +18,8 @@ pub enum Event {
     CallFailed { node: usize, link: u64 },
     /// A link is tried again.
     Retry { node: usize, link: u64 },
+    /// The thread that loads rows for a link has time for some.
+    Load { node: usize, incarnation: u64, link: u64 },
     /// The threads of a process's replicas wake.
     Pump { node: usize, incarnation: u64 },
     /// Its replicas are told to reconnect.

@@ -3,16 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::{Offset, ReplId};
-use ardb_base::number::parse_i64;
+use ardb_base::number::{parse_i64, parse_u64};
 use ardb_log::Pin;
 use ardb_node::answer::{Answer, answer};
 use ardb_node::dump::{self, Point};
 use ardb_node::outflow::Outflow;
 use ardb_repl::master::{self, Ask, Peer, Profile};
+use ardb_repl::rows::SyncId;
 use ardb_repl::stream::Splitter;
 use ardb_store::Fsync;
 
 use crate::event::Event;
+use crate::send::{Next, Sending};
 use crate::{Violation, World};
 
 /// One replica.
@@ -22,10 +24,12 @@ pub struct Feed {
     /// Once it has asked.
     pub peer: Option<Peer>,
     /// What must be sent before the stream.
-    out: Vec<u8>,
+    pub out: Vec<u8>,
     /// A dump is on its way, with or without a mark.
     dump: Option<(Point, bool)>,
-    pin: Option<Pin>,
+    /// Rows are on their way.
+    pub rows: Option<Sending>,
+    pub pin: Option<Pin>,
     outflow: Option<Outflow>,
     /// It must reconnect.
     pub dismissed: bool,
@@ -41,6 +45,7 @@ impl Feed {
             peer: None,
             out: Vec::new(),
             dump: None,
+            rows: None,
             pin: None,
             outflow: None,
             dismissed: false,
@@ -54,8 +59,15 @@ impl Feed {
     }
 }
 
+/// How everything goes to a replica that asks, if it must.
+enum How {
+    Rdb,
+    /// It wants to go on with a transfer, at a block.
+    Rows(Option<(SyncId, u64)>),
+}
+
 /// Why a feed ends.
-enum End {
+pub enum End {
     Drop(String),
     Violation(Violation),
 }
@@ -67,6 +79,7 @@ impl World<'_> {
 
     /// Ends a feed.
     pub fn feed_ends(&mut self, node: usize, conn: u64) {
+        self.rows_end(node, conn);
         if let Some(process) = &mut self.machines[node].process
             && process.feeds.remove(&conn).is_some()
         {
@@ -103,6 +116,7 @@ impl World<'_> {
     }
 
     fn feed_answers(&mut self, node: usize, conn: u64) -> Result<(), End> {
+        let plain = self.settings.plain[node];
         loop {
             let now = self.now;
             let Some(feed) = self.feed(node, conn) else { return Ok(()) };
@@ -130,13 +144,18 @@ impl World<'_> {
                         let reply = known.map_or_else(|error| format!("-{error}\r\n"), |()| "+OK\r\n".to_owned());
                         feed.out.extend_from_slice(reply.as_bytes());
                     }
-                    b"psync" if args.len() == 3 => {
+                    b"psync" | b"psync2" if args.len() >= 3 && (args[0].len() == 5 || !plain) => {
                         let Some(offset) = parse_i64(args[2]) else {
                             return Err(End::Violation(Violation("PSYNC without a number".into())));
                         };
-                        self.psync(node, conn, Ask::Psync { id: args[1], offset, names: true })?;
+                        let resume = match args.get(4..) {
+                            Some([sync, block]) => SyncId::parse(sync).zip(parse_u64(block)),
+                            _ => None,
+                        };
+                        let how = if args[0].len() == 5 { How::Rdb } else { How::Rows(resume) };
+                        self.psync(node, conn, Ask::Psync { id: args[1], offset, names: true }, how)?;
                     }
-                    b"sync" => self.psync(node, conn, Ask::Sync)?,
+                    b"sync" => self.psync(node, conn, Ask::Sync, How::Rdb)?,
                     _ => feed.out.extend_from_slice(b"-ERR unknown command\r\n"),
                 }
             }
@@ -145,10 +164,17 @@ impl World<'_> {
     }
 
     /// Answers the replica that asks.
-    fn psync(&mut self, node: usize, conn: u64, ask: Ask<'_>) -> Result<(), End> {
+    fn psync(&mut self, node: usize, conn: u64, ask: Ask<'_>, how: How) -> Result<(), End> {
         let now = self.now;
         let machine = &self.machines[node];
         let Some(process) = &machine.process else { return Ok(()) };
+        // Going on too: one that follows itself, or a circle, would call itself up.
+        let wire = process.link.as_ref().and_then(|link| link.wire.as_ref());
+        if process.shared.gates.is_replica.load(Ordering::SeqCst) && wire.is_none_or(|wire| wire.inflow.is_none()) {
+            let Some(feed) = self.feed(node, conn) else { return Ok(()) };
+            feed.out.extend_from_slice(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n");
+            return Ok(());
+        }
         match answer(&process.store, ask) {
             Answer::Continue { from, history, outflow } => {
                 // The replica stands still while it waits for the answer, unless this is an old connection of it.
@@ -169,13 +195,8 @@ impl World<'_> {
                 feed.outflow = Some(*outflow);
             }
             Answer::Full(why) => {
-                let wire = process.link.as_ref().and_then(|link| link.wire.as_ref());
-                let stale = process.shared.gates.is_replica.load(Ordering::SeqCst)
-                    && wire.is_none_or(|wire| wire.inflow.is_none());
-                if stale {
-                    let Some(feed) = self.feed(node, conn) else { return Ok(()) };
-                    feed.out.extend_from_slice(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n");
-                    return Ok(());
+                if let How::Rows(resume) = how {
+                    return self.send_rows(node, conn, resume);
                 }
                 // As RDB, streamed with a mark; or with its length first.
                 let streamed = self.random.one_in(2);
@@ -261,6 +282,18 @@ impl World<'_> {
                     feed.outflow = Some(outflow);
                     continue;
                 }
+            } else if feed.rows.is_some() {
+                match self.next_rows(node, conn)? {
+                    Next::Bytes => continue,
+                    Next::Rest => {}
+                    Next::Log(point, pin) => {
+                        let outflow =
+                            Outflow::new(&store, point.id, point.offset).map_err(|e| End::Drop(e.to_string()))?;
+                        let Some(feed) = self.feed(node, conn) else { return Ok(()) };
+                        (feed.pin, feed.outflow) = (pin, Some(outflow));
+                        continue;
+                    }
+                }
             } else if let Some(outflow) = &mut feed.outflow {
                 outflow.gather(&store).map_err(|error| End::Drop(error.to_string()))?;
                 if always && !outflow.is_empty() {
@@ -275,6 +308,7 @@ impl World<'_> {
                     _ => {}
                 }
             }
+            let Some(feed) = self.feed(node, conn) else { return Ok(()) };
             if sent.is_empty() {
                 let blocked = room == 0;
                 let late = feed.peer.as_ref().and_then(|peer| peer.overdue(timeout, blocked, now));

@@ -11,12 +11,14 @@ mod event;
 mod fault;
 mod feed;
 mod link;
+mod load;
 mod net;
 mod process;
 mod quiet;
 mod reference;
 mod roles;
 mod sabotage;
+mod send;
 mod settings;
 mod truth;
 mod work;
@@ -58,6 +60,16 @@ pub struct Counts {
     pub reparented: u64,
     pub links: u64,
     pub full: u64,
+    /// Of them such by rows.
+    pub rows: u64,
+    /// Of these such that came over more than one link.
+    pub rows_resumed: u64,
+    /// Transfers of rows that were begun, went on over another link, shared a snapshot, or were asked for and not held any more.
+    pub transfers: u64,
+    pub transfers_resumed: u64,
+    pub transfers_shared: u64,
+    pub transfers_gone: u64,
+    pub transfers_refused: u64,
     pub partial: u64,
     pub commits: u64,
     pub checkpoints: u64,
@@ -71,7 +83,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn list(&self) -> [(&'static str, u64); 25] {
+    fn list(&self) -> [(&'static str, u64); 32] {
         [
             ("events", self.events),
             ("writes", self.writes),
@@ -91,6 +103,13 @@ impl Counts {
             ("re-parented", self.reparented),
             ("connections", self.links),
             ("full syncs", self.full),
+            ("of them by rows", self.rows),
+            ("of these over more than one link", self.rows_resumed),
+            ("transfers of rows", self.transfers),
+            ("resumed at a block", self.transfers_resumed),
+            ("of a shared snapshot", self.transfers_shared),
+            ("not held any more", self.transfers_gone),
+            ("refused, too many", self.transfers_refused),
             ("partial syncs", self.partial),
             ("commits of replicas", self.commits),
             ("checkpoints", self.checkpoints),
@@ -122,6 +141,13 @@ impl Counts {
             (&mut self.reparented, other.reparented),
             (&mut self.links, other.links),
             (&mut self.full, other.full),
+            (&mut self.rows, other.rows),
+            (&mut self.rows_resumed, other.rows_resumed),
+            (&mut self.transfers, other.transfers),
+            (&mut self.transfers_resumed, other.transfers_resumed),
+            (&mut self.transfers_shared, other.transfers_shared),
+            (&mut self.transfers_gone, other.transfers_gone),
+            (&mut self.transfers_refused, other.transfers_refused),
             (&mut self.partial, other.partial),
             (&mut self.commits, other.commits),
             (&mut self.checkpoints, other.checkpoints),

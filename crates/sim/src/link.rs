@@ -3,12 +3,14 @@
 use ardb_base::id::Offset;
 use ardb_base::id::ReplId;
 use ardb_node::inflow::{Inflow, When};
+use ardb_node::rows::{Fault, Ongoing, RowsIntakeError, Whole};
 use ardb_node::{intake, role};
 use ardb_repl::backoff::Backoff;
-use ardb_repl::replica::{Event as Heard, Identity, Replica};
-use ardb_store::{Fsync, GenerationLoader};
+use ardb_repl::replica::{Event as Heard, Identity, Replica, Rows};
+use ardb_store::{Fsync, GenerationError, GenerationLoader};
 
 use crate::event::Event;
+use crate::load::Loader;
 use crate::sabotage::Sabotage;
 use crate::truth::Content;
 use crate::{Violation, World};
@@ -20,6 +22,8 @@ pub struct Link {
     pub upstream: usize,
     pub wire: Option<Wire>,
     pub backoff: Backoff,
+    /// Full syncs by rows, which may go on over the next connection.
+    pub rows: Ongoing<Loader>,
 }
 
 /// A connection that was made.
@@ -31,6 +35,8 @@ pub struct Wire {
     pub inflow: Option<Inflow>,
     /// A full sync on its way.
     sync: Option<Sync>,
+    /// Rows that came to their end and are being loaded.
+    pub whole: Option<Whole<Loader>>,
 }
 
 struct Sync {
@@ -47,8 +53,13 @@ impl World<'_> {
         let number = self.links;
         let at = self.now + self.random.below(20);
         let Some(process) = &mut self.machines[node].process else { return };
-        process.link =
-            process.upstream.map(|upstream| Link { number, upstream, wire: None, backoff: Backoff::default() });
+        process.link = process.upstream.map(|upstream| Link {
+            number,
+            upstream,
+            wire: None,
+            backoff: Backoff::default(),
+            rows: Ongoing::default(),
+        });
         if process.link.is_some() {
             self.queue.at(at, Event::Retry { node, link: number });
         }
@@ -82,8 +93,13 @@ impl World<'_> {
 
     /// The call has failed, or the link has broken: another attempt follows.
     pub fn call_failed(&mut self, node: usize, number: u64) {
+        self.link_lost(node, number, Fault::Link);
+    }
+
+    fn link_lost(&mut self, node: usize, number: u64, fault: Fault) {
         let now = self.now;
         let Some(link) = self.link(node, number) else { return };
+        link.rows.judge(fault);
         let at = now + link.backoff.pause();
         let wire = link.wire.take();
         self.queue.at(at, Event::Retry { node, link: number });
@@ -115,10 +131,12 @@ impl World<'_> {
             }
         };
         self.trace(|| format!("node {node} calls node {upstream} (connection {conn}) at {position:?}"));
-        let identity = Identity { port: node as u16, position, timeout, ..Identity::default() };
+        let plain = self.settings.plain[node];
         let Some(link) = self.link(node, number) else { return Ok(()) };
+        let rows = if plain { Rows::Refuse } else { link.rows.ask() };
+        let identity = Identity { port: node as u16, position, rows, timeout, ..Identity::default() };
         let replica = Replica::new(identity, now);
-        link.wire = Some(Wire { conn, replica, input: Vec::new(), inflow: None, sync: None });
+        link.wire = Some(Wire { conn, replica, input: Vec::new(), inflow: None, sync: None, whole: None });
         self.link_says(node)
     }
 
@@ -179,6 +197,16 @@ impl World<'_> {
         };
         wire.input.extend_from_slice(bytes);
         let result = self.link_turn(node);
+        self.link_turned(node, number, result)
+    }
+
+    /// The thread of a transfer does some work.
+    pub fn link_loads(&mut self, node: usize, number: u64) -> Result<(), Violation> {
+        let result = self.load(node, number).and_then(|()| self.link_turn(node));
+        self.link_turned(node, number, result)
+    }
+
+    fn link_turned(&mut self, node: usize, number: u64, result: Result<(), End>) -> Result<(), Violation> {
         self.note_log(node)?;
         match result {
             Ok(()) => {
@@ -187,9 +215,9 @@ impl World<'_> {
                 Ok(())
             }
             Err(End::Violation(violation)) => Err(violation),
-            Err(End::Broken(why)) => {
+            Err(End::Broken(why, fault)) => {
                 self.trace(|| format!("node {node}: link lost: {why}"));
-                self.call_failed(node, number);
+                self.link_lost(node, number, fault);
                 Ok(())
             }
         }
@@ -202,7 +230,13 @@ impl World<'_> {
             let Some(wire) = self.machines[node].process.as_mut().and_then(|p| p.link.as_mut()?.wire.as_mut()) else {
                 return Ok(());
             };
-            let step = wire.replica.receive(&wire.input, now).map_err(|error| End::Broken(error.to_string()))?;
+            let step = wire.replica.receive(&wire.input, now).map_err(broken)?;
+            if let Some(Heard::Rows(_)) = step.event {
+                match self.rows_come(node)? {
+                    true => continue,
+                    false => break,
+                }
+            }
             if step.consumed == 0 && step.event.is_none() {
                 break;
             }
@@ -215,7 +249,7 @@ impl World<'_> {
                 Some(Heard::FullSync(named)) => wire.sync = Some(Sync { named, generation: None, rdb: Vec::new() }),
                 Some(Heard::RdbBegins(_)) => {
                     let Some(process) = &mut self.machines[node].process else { return Ok(()) };
-                    let generation = process.store.begin_generation().map_err(|e| End::Broken(e.to_string()))?;
+                    let generation = process.store.begin_generation()?;
                     let sync = process.link.as_mut().and_then(|link| link.wire.as_mut()?.sync.as_mut());
                     if let Some(sync) = sync {
                         sync.generation = Some(generation);
@@ -227,9 +261,17 @@ impl World<'_> {
                     }
                 }
                 Some(Heard::RdbEnds) => self.install(node)?,
-                Some(Heard::RowSync(..) | Heard::Rows(_)) => {
-                    return Err(End::Violation(Violation(format!("node {node} is sent rows that it did not ask for"))));
+                Some(Heard::RowSync(id, offset, sync, block)) => {
+                    self.trace(|| format!("node {node}: rows {sync} come from block {block} on"));
+                    let link = self.machines[node].process.as_mut().and_then(|process| process.link.as_mut());
+                    if let Some(link) = link {
+                        // The master serves us: if the link breaks, it is asked again at once.
+                        link.backoff.reset();
+                        link.rows.begin((id, offset, sync, block)).map_err(RowsIntakeError::from)?;
+                    }
                 }
+                // Looked at before.
+                Some(Heard::Rows(_)) => {}
                 Some(Heard::Stream(range)) => {
                     if let Some(inflow) = &mut wire.inflow {
                         inflow.push(&taken[range]).map_err(|error| End::Violation(Violation(error.to_string())))?;
@@ -273,7 +315,7 @@ impl World<'_> {
                 Err(ardb_node::inflow::InflowError::Apply(error)) => {
                     return Err(End::Violation(Violation(format!("node {node}: {error}"))));
                 }
-                Err(error) => return Err(End::Broken(error.to_string())),
+                Err(error) => return Err(broken(error)),
             }
         }
         Ok(())
@@ -282,6 +324,7 @@ impl World<'_> {
     fn stream_begins(&mut self, node: usize) {
         let Some(link) = self.machines[node].process.as_mut().and_then(|p| p.link.as_mut()) else { return };
         link.backoff.reset();
+        link.rows.forget();
         if let Some(wire) = &mut link.wire {
             wire.inflow = Some(Inflow::new(wire.replica.position()));
         }
@@ -296,7 +339,7 @@ impl World<'_> {
             Ok(renamed) => renamed,
             Err(error) => {
                 machine.name_in_doubt = true;
-                return Err(End::Broken(error.to_string()));
+                return Err(broken(error));
             }
         };
         self.counts.partial += 1;
@@ -319,39 +362,48 @@ impl World<'_> {
 
     /// The RDB has come to its end: loads it, and makes it current.
     fn install(&mut self, node: usize) -> Result<(), End> {
-        let now = self.now;
         let mut random = [0; 20];
         self.random.fill(&mut random);
         let machine = &mut self.machines[node];
         let Some(process) = &mut machine.process else { return Ok(()) };
         let Some(wire) = process.link.as_mut().and_then(|link| link.wire.as_mut()) else { return Ok(()) };
-        let conn = wire.conn;
         let Some(Sync { named, generation: Some(generation), rdb }) = wire.sync.take() else {
-            return Err(End::Broken("an RDB without a beginning".into()));
-        };
-        let Some(dump) = self.conns.get(&conn).and_then(|conn| conn.dump.clone()) else {
-            return Err(End::Violation(Violation(format!("node {node} got an RDB that nobody has sent"))));
+            return Err(broken("an RDB without a beginning"));
         };
         let (loaded, _) = intake::load(&generation, &process.node().shared.settings, &rdb[..]);
-        let loaded = loaded.map_err(|error| End::Broken(error.to_string()))?;
+        let loaded = loaded.map_err(broken)?;
         let upstream = process.upstream.map(|n| n.to_string()).unwrap_or_default();
         let fresh = ReplId::from_random(random);
         let installed = intake::install(process.node(), generation, named, fresh, loaded.stream_db, &upstream);
+        self.installed(node, installed, "RDB")
+    }
+
+    /// Everything that has come is current, or could not be made so.
+    pub fn installed(
+        &mut self,
+        node: usize,
+        installed: Result<(ReplId, Offset), GenerationError>,
+        what: &str,
+    ) -> Result<(), End> {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        let Some(wire) = process.link.as_mut().and_then(|link| link.wire.as_mut()) else { return Ok(()) };
+        let Some(dump) = self.conns.get(&wire.conn).and_then(|conn| conn.dump.clone()) else {
+            return Err(End::Violation(Violation(format!("node {node} got everything, which nobody has sent"))));
+        };
         let (id, offset) = match installed {
             Ok(installed) => installed,
             Err(error) => {
                 machine.perhaps = Some(dump);
-                return Err(End::Broken(error.to_string()));
+                return Err(error.into());
             }
         };
+        wire.replica.installed(offset, now);
         machine.replaced(dump, now);
         machine.name = Some(id);
         self.counts.full += 1;
-        let process = self.machines[node].process.as_mut();
-        if let Some(wire) = process.and_then(|process| process.link.as_mut()?.wire.as_mut()) {
-            wire.replica.installed(offset, now);
-        }
-        self.trace(|| format!("node {node} has everything of {id} up to {offset}"));
+        self.trace(|| format!("node {node} has everything of {id} up to {offset}, by {what}"));
         self.check_content(node)?;
         self.stream_begins(node);
         Ok(())
@@ -372,9 +424,14 @@ impl crate::process::Machine {
 
 /// Why work on a link stopped.
 pub enum End {
-    /// It is to be tried again.
-    Broken(String),
+    /// It is to be tried again. What it says of rows that have come.
+    Broken(String, Fault),
     Violation(Violation),
+}
+
+/// A link that broke.
+fn broken(why: impl std::fmt::Display) -> End {
+    End::Broken(why.to_string(), Fault::Link)
 }
 
 impl From<Violation> for End {

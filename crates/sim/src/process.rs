@@ -1,10 +1,10 @@
 //! A machine with its disk, and the process that runs on it: the real store and the real glue above it, without threads.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use ardb_base::disk::SimDisk;
 use ardb_base::id::{Generation, Offset, ReplId};
@@ -14,12 +14,14 @@ use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
 use ardb_node::Node;
+use ardb_node::transfers::Transfers;
+use ardb_repl::rows::SyncId;
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
 
 use crate::client::Request;
 use crate::feed::Feed;
 use crate::link::Link;
-use crate::sabotage::{Apart, Sabotage};
+use crate::sabotage::{Apart, Sabotage, Skipping};
 use crate::settings::{DATABASES, Settings};
 use crate::truth::Content;
 
@@ -58,6 +60,10 @@ pub struct Process {
     pub requests: Vec<Request>,
     pub waits: Vec<Wait>,
     pub pinged: u64,
+    /// What it sends as rows.
+    pub transfers: Transfers,
+    /// The true history of each of them.
+    pub sources: HashMap<SyncId, Content>,
     /// Events that are scheduled already, so that there is one of each.
     pub pump_is_due: bool,
     pub burst_is_due: bool,
@@ -119,6 +125,8 @@ pub struct Machine {
     clock: Arc<AtomicI64>,
     skew: i64,
     ids: Arc<AtomicU64>,
+    /// For [`Sabotage::ResumedTooFar`]: the next walk over all rows skips some.
+    pub skips: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -143,6 +151,7 @@ impl Machine {
             clock: Arc::new(AtomicI64::new(EPOCH)),
             skew: random.below(2000) as i64 - 1000,
             ids: Arc::new(AtomicU64::new(random.next_u64() ^ number as u64)),
+            skips: Arc::default(),
         }
     }
 
@@ -163,10 +172,15 @@ impl Machine {
 
     fn options(&self, fsync: Fsync, settings: &Settings, sabotage: Option<Sabotage>) -> StoreOptions {
         let (disk, clock, ids) = (self.disk.clone(), self.clock.clone(), self.ids.clone());
+        let skips = self.skips.clone();
         type Opened = Result<Arc<dyn Engine>, EngineError>;
         let engines = move |_: Generation, dir: &Path, _: u64| -> Opened {
             let engine: Arc<dyn Engine> = Arc::new(DurableEngine::open(Arc::new(disk.clone()), dir)?);
-            Ok(if sabotage == Some(Sabotage::PositionApart) { Arc::new(Apart(engine)) } else { engine })
+            Ok(match sabotage {
+                Some(Sabotage::PositionApart) => Arc::new(Apart(engine)),
+                Some(Sabotage::ResumedTooFar) => Arc::new(Skipping(engine, skips.clone())),
+                _ => engine,
+            })
         };
         StoreOptions {
             dir: "/data".into(),
@@ -197,6 +211,13 @@ impl Machine {
             Store::open(self.options(settings.fsync[number], settings, sabotage)).map_err(|error| error.to_string())?;
         let seed = self.ids.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), DATABASES, seed));
+        if settings.tight {
+            let of = &shared.settings;
+            for limit in [&of.hash_max_entries, &of.set_max_entries, &of.zset_max_entries] {
+                limit.store(3, Ordering::Relaxed);
+            }
+            of.list_max_size.store(3, Ordering::Relaxed);
+        }
         let mut process = Process {
             reader: store.reader(),
             store,
@@ -207,6 +228,8 @@ impl Machine {
             requests: Vec::new(),
             waits: Vec::new(),
             pinged: now,
+            transfers: Transfers::default(),
+            sources: HashMap::new(),
             pump_is_due: false,
             burst_is_due: false,
         };

@@ -1,6 +1,7 @@
 //! What differs from seed to seed: the size of the group, how its servers are configured, how bad the network is.
 
 use ardb_base::random::Random;
+use ardb_node::transfers::Limits;
 use ardb_store::Fsync;
 
 /// Databases of each node.
@@ -13,6 +14,16 @@ pub struct Settings {
     pub clients: usize,
     /// `appendfsync`, by node.
     pub fsync: Vec<Fsync>,
+    /// Nodes that stand for other servers: they know nothing that only Ardb does, so they send and get RDBs.
+    pub plain: Vec<bool>,
+    /// Collections go from one row to many at a few elements.
+    pub tight: bool,
+    /// What bounds full syncs by rows.
+    pub transfers: Limits,
+    /// Blocks of rows that wait for the engine, at most.
+    pub waiting: usize,
+    /// One of so many blocks of rows brings trouble to those who send and take it; none if it is 0.
+    pub trouble: u64,
     pub segment_bytes: usize,
     pub backlog_bytes: u64,
     /// Bytes of changed rows.
@@ -51,10 +62,24 @@ impl Settings {
         let common = policy(random);
         let mixed = random.one_in(3);
         let fsync = (0..nodes).map(|_| if mixed { policy(random) } else { common }).collect();
+        // All of our kind, or some of another one, or all.
+        let share = pick(random, &[0, 0, 1, 3]);
+        let plain = (0..nodes).map(|_| random.below(3) < share).collect();
+        let transfers = Limits {
+            transfers: pick(random, &[1, 2, 8]) as usize,
+            held: pick(random, &[0, 500, 3000, 20_000]),
+            shared_log: pick(random, &[0, 3000, 64 << 20]),
+            block: pick(random, &[60, 300, 2000, 256 << 10]) as usize,
+        };
         Settings {
             nodes,
             clients: 1 + random.below(4) as usize,
             fsync,
+            plain,
+            tight: random.one_in(2),
+            transfers,
+            waiting: pick(random, &[1, 4, 64]) as usize,
+            trouble: pick(random, &[0, 3, 8, 25]),
             segment_bytes: pick(random, &[4096, 8192, 16_384, 65_536]) as usize,
             backlog_bytes: pick(random, &[0, 2000, 10_000, 40_000, 1 << 20]),
             changed: pick(random, &[8 << 10, 64 << 10, 1 << 20]),

@@ -45,6 +45,7 @@ impl World<'_> {
         if process.store.wants_checkpoint() && process.store.checkpoint().is_ok() {
             self.counts.checkpoints += 1;
         }
+        process.transfers.tick(&process.store, self.settings.transfers, now + 1);
         let store = process.store.clone();
         let parts = Node { store: &store, shared: &process.shared, host: &NoHost };
         if let Ok(due) = expire::due(parts, &process.reader.begin(), unix, 64)

@@ -111,6 +111,7 @@ impl<'t> World<'t> {
         };
         match event {
             Event::Tick { node, incarnation } if alive(self, node, incarnation) => self.tick(node),
+            Event::Load { node, incarnation, link } if alive(self, node, incarnation) => self.link_loads(node, link),
             Event::Pump { node, incarnation } if alive(self, node, incarnation) => self.pump(node),
             Event::Burst { node, incarnation } if alive(self, node, incarnation) => self.burst(node),
             Event::Dismiss { node, incarnation } if alive(self, node, incarnation) => {
@@ -128,6 +129,7 @@ impl<'t> World<'t> {
                 Ok(())
             }
             Event::Tick { .. }
+            | Event::Load { .. }
             | Event::Pump { .. }
             | Event::Burst { .. }
             | Event::Dismiss { .. }

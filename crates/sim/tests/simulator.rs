@@ -66,3 +66,9 @@ fn acknowledging_before_appending_is_found() {
     let violation = found(Sabotage::AckBeforeAppend, 60);
     assert!(violation.contains("had acknowledged everything"), "{violation}");
 }
+
+#[test]
+fn a_full_sync_that_goes_on_too_far_is_found() {
+    let violation = found(Sabotage::ResumedTooFar, 1500);
+    assert!(violation.contains("are not what its history makes"), "{violation}");
+}

@@ -48,6 +48,8 @@ pub struct RowsSender {
     sync: SyncId,
     opening: Vec<u8>,
     keys: u64,
+    /// Bytes of rows in a block.
+    most: usize,
     place: Place,
     /// The open block.
     raw: Vec<u8>,
@@ -78,6 +80,7 @@ impl RowsSender {
             sync,
             opening: opening.encode(),
             keys: opening.keys,
+            most: BLOCK_BYTES,
             place: FIRST,
             raw: Vec::new(),
             count: 0,
@@ -87,6 +90,19 @@ impl RowsSender {
             packed: Vec::new(),
             plain: 0,
         }
+    }
+
+    /// The same with shorter blocks.
+    #[must_use]
+    pub fn with_blocks_of(mut self, bytes: usize) -> RowsSender {
+        self.most = bytes.min(BLOCK_BYTES);
+        self
+    }
+
+    /// Number of the block that is made next.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.place.block
     }
 
     /// Its name.
@@ -120,7 +136,7 @@ impl RowsSender {
         if length > ROW_LIMIT {
             return Err(RowsError::TooLong(length as u64));
         }
-        if self.count > 0 && self.raw.len() + length + ROW_OVERHEAD > BLOCK_BYTES {
+        if self.count > 0 && self.raw.len() + length + ROW_OVERHEAD > self.most {
             return Ok(Pushed::Full);
         }
         let shared = match self.count {

@@ -8,7 +8,7 @@ use ardb_node::role;
 use ardb_repl::master::{self, State};
 
 use super::status::monotonic_ms;
-use super::{failover, refresh_gates};
+use super::{failover, feed, refresh_gates};
 use crate::server::Server;
 
 /// How often it looks.
@@ -34,7 +34,7 @@ fn run(server: &Arc<Server>) {
         refresh_gates(server);
         failover::look(server);
         server.replication.waits.look(server);
-        server.replication.transfers.tick(server, monotonic_ms());
+        server.replication.transfers.tick(&server.store, feed::rows::limits(server), monotonic_ms());
         let period = server.config.int("repl-ping-replica-period").max(1) as u64 * 1000;
         if monotonic_ms() - pinged >= period {
             pinged = monotonic_ms();

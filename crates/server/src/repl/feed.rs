@@ -5,7 +5,7 @@
 //! catch up after a dump holds the log, so that its next attempt does not begin from nothing again; one that is online does not, and is let go
 //! when the log has left it behind.
 
-mod rows;
+pub mod rows;
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -20,6 +20,7 @@ use ardb_node::answer::{Answer, answer};
 use ardb_node::dump;
 use ardb_node::outflow::{CHUNK, Outflow, OutflowEnd};
 use ardb_node::private;
+use ardb_node::transfers::NotBegun;
 use ardb_repl::master::{self, Ask, Peer, Profile, State};
 use ardb_repl::rows::{RowsError, SyncId};
 use ardb_repl::stream::{Splitter, StreamError};
@@ -27,7 +28,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::dump::{Dump, Making, Pace, Progress, join};
 use super::status::{PeerView, monotonic_ms};
-use super::transfers::NotBegun;
 use crate::clients::Class;
 use crate::net::handover::Detached;
 use crate::net::stream::Stream;

@@ -132,7 +132,7 @@ fn section(server: &Server, out: &mut String) {
             ),
         );
     }
-    let rows = replication.transfers.figures(server);
+    let rows = replication.transfers.figures(super::feed::rows::limits(server));
     line("rows_syncs", &rows.transfers);
     line("rows_syncs_left", &rows.left);
     line("rows_syncs_limit", &rows.limit);

@@ -12,6 +12,7 @@ use ardb_base::id::ReplId;
 use ardb_node::apply::ApplyError;
 use ardb_node::inflow::{Inflow, InflowError, When};
 use ardb_node::role;
+use ardb_node::rows::{Fault, Ongoing};
 use ardb_repl::backoff::Backoff;
 use ardb_repl::replica::{Event, Identity, LinkError, Replica, Rows};
 use ardb_repl::rows::RowsError;
@@ -19,7 +20,7 @@ use ardb_repl::stream::StreamError;
 use ardb_store::{CommitError, GenerationError, StateError};
 
 use super::ahead::ReadAhead;
-use super::rows_intake::Ongoing;
+use super::rows_intake::{self, Worker};
 use super::status::{Phase, Upstream, monotonic_ms};
 use super::wire::{self, Wire, WireError};
 use super::{failover, intake, refresh_gates};
@@ -59,17 +60,26 @@ pub enum LinkEnd {
     State(#[from] StateError),
 }
 
+/// What the end of an attempt says of rows that came.
+fn fault(end: &LinkEnd) -> Fault {
+    match end {
+        LinkEnd::Rows(error) => Fault::of(error),
+        LinkEnd::Generation(_) | LinkEnd::Panicked => Fault::Fatal,
+        _ => Fault::Link,
+    }
+}
+
 /// Runs the link until its turn is over.
 pub fn run(server: &Arc<Server>, upstream: &Upstream, turn: u64) {
     let replication = &server.replication;
     let mut backoff = Backoff::default();
     // Our data do not fit the stream that follows: everything must be sent once more.
     let mut forget = false;
-    let mut rows = Ongoing::default();
+    let mut rows = Ongoing::<Worker>::default();
     while replication.is_current(turn) {
         let end = once(server, upstream, turn, &mut backoff, &mut forget, &mut rows);
         let Err(end) = end else { continue };
-        rows.judge(&end);
+        rows.judge(fault(&end));
         let stopped = {
             let mut link = replication.link.lock();
             if !replication.is_current(turn) {
@@ -170,7 +180,7 @@ fn once(
     turn: u64,
     backoff: &mut Backoff,
     forget: &mut bool,
-    rows: &mut Ongoing,
+    rows: &mut Ongoing<Worker>,
 ) -> Result<(), LinkEnd> {
     let replication = &server.replication;
     set_phase(server, turn, Phase::Connecting);
@@ -234,7 +244,7 @@ fn once(
                 set_phase(server, turn, Phase::Syncing);
                 // The master serves us: if the link breaks, it is asked again at once.
                 backoff.reset();
-                rows.receive(server, &mut wire, (id, offset, sync, block), &upstream.text())?;
+                rows_intake::receive(rows, server, &mut wire, (id, offset, sync, block), &upstream.text())?;
                 *forget = false;
                 break;
             }

@@ -5,7 +5,7 @@
 //! - [`link`] is the thread that follows our master, over a [`wire`]; [`intake`] receives everything (through a [`pipe`]), [`rows_intake`] does from a master of our own
 //!   kind;
 //! - [`failover`] hands the role of the master over;
-//! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] or the rows of one of the [`transfers`] if it must, and then the log;
+//! - [`feed`] is the thread of one replica of ours, which gets a [`dump`] or rows (`ardb_node::transfers`) if it must, and then the log;
 //! - [`status`] is what all of them and INFO share, [`cron`] what happens by the clock, [`wait`] the clients in WAIT.
 //!
 //! States, decisions and crash cases stand in `docs/replication.md`.
@@ -24,7 +24,6 @@ mod pipe;
 pub mod role;
 mod rows_intake;
 pub mod status;
-mod transfers;
 pub mod wait;
 mod wire;
 

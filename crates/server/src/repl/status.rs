@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use ardb_base::id::Offset;
 use ardb_node::private::PrivateNames;
+use ardb_node::transfers::Transfers;
 use ardb_repl::Ms;
 use ardb_repl::master::{Profile, State};
 use parking_lot::Mutex;
@@ -20,7 +21,6 @@ use parking_lot::Mutex;
 use super::dump::Dump;
 use super::failover::Failover;
 use super::lag::Lag;
-use super::transfers::Transfers;
 use super::wait::Waits;
 
 /// Milliseconds of a clock that does not go back.

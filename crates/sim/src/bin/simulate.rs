@@ -6,18 +6,17 @@ use std::time::Instant;
 
 use ardb_sim::{Counts, Sabotage};
 
-const USAGE: &str =
-    "usage: simulate [--seeds A..B | --seed N [--trace]] [--sabotage position-apart|id-kept|ack-before-append]";
+const USAGE: &str = "usage: simulate [--seeds A..B | --seed N [--trace]] [--sabotage ";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
-    let sabotage = match value("--sabotage").map(String::as_str) {
+    let sabotage = match value("--sabotage") {
         None => None,
-        Some("position-apart") => Some(Sabotage::PositionApart),
-        Some("id-kept") => Some(Sabotage::IdKept),
-        Some("ack-before-append") => Some(Sabotage::AckBeforeAppend),
-        Some(_) => return usage(),
+        Some(wanted) => match Sabotage::ALL.iter().find(|(name, _)| name == wanted) {
+            Some((_, sabotage)) => Some(*sabotage),
+            None => return usage(),
+        },
     };
     let run = |seed: u64, trace: Option<&mut dyn FnMut(&str)>| match sabotage {
         Some(sabotage) => ardb_sim::run_with(seed, sabotage, trace),
@@ -62,6 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("{USAGE}");
+    let names: Vec<&str> = Sabotage::ALL.iter().map(|(name, _)| *name).collect();
+    eprintln!("{USAGE}{}]", names.join("|"));
     ExitCode::from(2)
 }

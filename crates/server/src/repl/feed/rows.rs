@@ -6,16 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ardb_base::id::ReplId;
 use ardb_log::Pin;
 use ardb_node::dump::Point;
-use ardb_repl::rows::{Pushed, RowsSender, SyncId};
+use ardb_node::transfers::{Limits, NotBegun, Transfer};
+use ardb_repl::rows::{RowsSender, SyncId};
 
 use super::{End, Feed, Never};
 use crate::repl::status::monotonic_ms;
-use crate::repl::transfers::{NotBegun, Transfer};
+use crate::server::Server;
+use crate::start::random_bytes;
 
 /// Where the rows of a replica that has all of them stand, and a hold on the log from there on.
 type Sent = (Point, Option<Pin>);
+
+/// What the configuration says of transfers.
+pub fn limits(server: &Server) -> Limits {
+    let transfers = usize::try_from(server.config.int("repl-sync-max-transfers").max(1)).unwrap_or(usize::MAX);
+    let held = server.config.int("repl-sync-resume-time").max(0) as u64 * 1000;
+    Limits { transfers, held, ..Limits::default() }
+}
 
 impl Feed<'_> {
     /// Sends everything, or the rest of it from a block on.
@@ -24,10 +34,13 @@ impl Feed<'_> {
         let client = self.view.id;
         if let Some((sync, block)) = resume {
             let name = self.view.address.clone();
-            match transfers.resume(self.server, client, sync) {
-                Some(transfer) => {
+            match transfers.resume(&self.server.store, client, sync) {
+                Some((transfer, former)) => {
+                    if let Some(former) = former {
+                        self.server.replication.dismiss_peer(former);
+                    }
                     let result = self.resume_rows(&transfer, block);
-                    transfers.leave(self.server, &transfer, client);
+                    transfers.leave(&transfer, client, limits(self.server), monotonic_ms());
                     // The snapshot goes before the stream begins, which has no end.
                     drop(transfer);
                     if let Some((point, pin)) = result? {
@@ -40,7 +53,10 @@ impl Feed<'_> {
             }
         }
         let server = self.server;
-        let transfer = match self.beside(|| transfers.begin(server, client))? {
+        let mut random = [0; 20];
+        random_bytes(&mut random);
+        let sync = SyncId(ReplId::from_random(random));
+        let transfer = match self.beside(|| transfers.begin(server.node(), client, sync, limits(server)))? {
             Ok(transfer) => transfer,
             Err(NotBegun::Snapshot(why)) => return Err(End::Dump(why)),
             Err(why @ NotBegun::TooMany(_)) => {
@@ -53,7 +69,7 @@ impl Feed<'_> {
             // Only one who has guessed its name can have been quicker.
             None => Err(End::Dismissed),
         };
-        transfers.leave(self.server, &transfer, client);
+        transfers.leave(&transfer, client, limits(self.server), monotonic_ms());
         drop(transfer);
         let (point, pin) = result?;
         self.catch_up(point, pin, None)
@@ -98,7 +114,7 @@ impl Feed<'_> {
             self.view.address
         );
         // The transfer is held until the replica has said that it has everything: its last blocks may be lost on the way.
-        let pin = transfer.pin(self.server);
+        let pin = transfer.pin(&self.server.store);
         self.peer.dump_sent(true, monotonic_ms());
         self.show();
         while !self.peer.takes_stream() {
@@ -120,28 +136,17 @@ impl Feed<'_> {
     }
 
     fn blocks(&mut self, transfer: &Transfer, sender: &mut RowsSender, block: u64) -> Result<u64, End> {
-        let point = &transfer.source.point;
-        let answer = format!("+ROWSYNC {} {} {} {block}\r\n", point.id, point.offset, transfer.sync);
-        self.write_all(answer.as_bytes())?;
+        self.write_all(transfer.promise(block).as_bytes())?;
         self.peer.dump_begins(monotonic_ms());
         self.show();
-        let mut out = Vec::new();
         if block == 0 {
             self.server.replication.sync_full.fetch_add(1, Ordering::Relaxed);
-            sender.open(&mut out);
         }
-        let after = sender.rewind(block).map(<[u8]>::to_vec).unwrap_or_default();
         let mut bytes = 0;
-        transfer.source.rows.raw_rows(&after, |key, value| {
-            if sender.push(key, value)? == Pushed::Full {
-                sender.seal(&mut out);
-                bytes += self.block(transfer, sender, &mut out)?;
-                sender.push(key, value)?;
-            }
+        transfer.blocks(sender, block, |sender, out| {
+            bytes += self.block(transfer, sender, out)?;
             Ok::<(), End>(())
         })?;
-        sender.end(&mut out);
-        bytes += self.block(transfer, sender, &mut out)?;
         Ok(bytes)
     }
 

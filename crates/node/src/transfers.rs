@@ -1,4 +1,4 @@
-//! Full syncs by rows, as a master: the snapshots that are being sent, and the transfers that a replica may go on with.
+//! Full syncs by rows, as a master: the snapshots that are being sent, the transfers that a replica may go on with, and the blocks that they are made of.
 //!
 //! A transfer outlives its link: for `repl-sync-resume-time` seconds after the link broke its replica can ask for the rest of it. Replicas that come
 //! while a snapshot is held and the log has not gone far beyond it get the same one. A snapshot costs no memory but keeps files of the engine
@@ -11,20 +11,34 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use ardb_base::id::ReplId;
+use ardb_engine::EngineError;
 use ardb_log::Pin;
-use ardb_node::dump::{self, Point};
 use ardb_repl::Ms;
-use ardb_repl::rows::{Opening, RowsSender, SyncId};
-use ardb_store::StoreSnapshot;
+use ardb_repl::rows::{BLOCK_BYTES, Opening, Pushed, RowsError, RowsSender, SyncId};
+use ardb_store::{Store, StoreSnapshot};
 use parking_lot::Mutex;
 
-use super::status::monotonic_ms;
-use crate::server::Server;
-use crate::start::random_bytes;
+use crate::Node;
+use crate::dump::{self, Point};
 
-/// Bytes of log behind a snapshot up to which another replica shares it. Beyond, a new one costs less than what it would have to catch up.
-const SHARED_LOG: u64 = 64 << 20;
+/// What bounds the transfers of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `repl-sync-max-transfers`, at least 1.
+    pub transfers: usize,
+    /// How long one without a link is held, in ms (`repl-sync-resume-time`).
+    pub held: Ms,
+    /// Bytes of log behind a snapshot up to which another replica shares it. Beyond, a new one costs less than what it would have to catch up.
+    pub shared_log: u64,
+    /// Bytes of rows in a block.
+    pub block: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { transfers: 1, held: 0, shared_log: 64 << 20, block: BLOCK_BYTES }
+    }
+}
 
 /// The data that are being sent.
 pub struct Source {
@@ -46,7 +60,7 @@ pub struct Transfer {
     sender: Mutex<Option<RowsSender>>,
     /// The client whose link sends. An earlier one gives the sender back and ends.
     owner: AtomicU64,
-    /// When the last link ended; 0 while there is one.
+    /// When the last link ended, by a clock that does not begin with 0; 0 while there is one.
     left: AtomicU64,
     /// The log that must follow is gone.
     pub given_up: AtomicBool,
@@ -72,9 +86,44 @@ impl Transfer {
 
     /// The hold on the log from the snapshot's offset on, for a replica that has all rows. Others that share the snapshot keep theirs.
     #[must_use]
-    pub fn pin(&self, server: &Server) -> Option<Pin> {
+    pub fn pin(&self, store: &Store) -> Option<Pin> {
         // The source's own pin stands until here, so the log still begins at or before the offset.
-        server.store.log().pin(self.source.point.offset).ok()
+        store.log().pin(self.source.point.offset).ok()
+    }
+
+    /// The line that promises the blocks from `block` on.
+    #[must_use]
+    pub fn promise(&self, block: u64) -> String {
+        let point = &self.source.point;
+        format!("+ROWSYNC {} {} {} {block}\r\n", point.id, point.offset, self.sync)
+    }
+
+    /// Makes the blocks from `block` on, up to the last one, and hands them to `send` one by one, which takes them out of its buffer. It may end the
+    /// work with an error of its own, after which it can begin again with any block that was made. The caller knows that the sender can go there.
+    ///
+    /// # Errors
+    /// Those of `send`, of the snapshot and of the format.
+    pub fn blocks<E: From<EngineError> + From<RowsError>>(
+        &self,
+        sender: &mut RowsSender,
+        block: u64,
+        mut send: impl FnMut(&RowsSender, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut out = Vec::new();
+        if block == 0 {
+            sender.open(&mut out);
+        }
+        let after = sender.rewind(block).map(<[u8]>::to_vec).unwrap_or_default();
+        self.source.rows.raw_rows(&after, |key, value| {
+            if sender.push(key, value)? == Pushed::Full {
+                sender.seal(&mut out);
+                send(sender, &mut out)?;
+                sender.push(key, value)?;
+            }
+            Ok::<(), E>(())
+        })?;
+        sender.end(&mut out);
+        send(sender, &mut out)
     }
 }
 
@@ -141,17 +190,13 @@ pub struct Transfers {
     last: Mutex<Weak<Source>>,
 }
 
-fn limit(server: &Server) -> usize {
-    usize::try_from(server.config.int("repl-sync-max-transfers").max(1)).unwrap_or(usize::MAX)
-}
-
 impl Transfers {
-    /// Begins a transfer to a client, of a snapshot that is being sent or of a new one.
+    /// Begins a transfer with a new name to a client, of a snapshot that is being sent or of a new one.
     ///
     /// # Errors
     /// The reason, for the log.
-    pub fn begin(&self, server: &Server, client: u64) -> Result<Arc<Transfer>, NotBegun> {
-        let limit = limit(server);
+    pub fn begin(&self, node: Node<'_>, client: u64, sync: SyncId, limits: Limits) -> Result<Arc<Transfer>, NotBegun> {
+        let limit = limits.transfers;
         // Dropped outside the lock: a snapshot may be the last that holds files.
         let mut gone = Vec::new();
         {
@@ -168,7 +213,7 @@ impl Transfers {
             held.beginning += 1;
         }
         drop(gone);
-        let made = self.make(server, client);
+        let made = self.make(node, client, sync, limits);
         let mut held = self.held.lock();
         held.beginning -= 1;
         let transfer = made.map_err(NotBegun::Snapshot)?;
@@ -176,12 +221,9 @@ impl Transfers {
         Ok(transfer)
     }
 
-    fn make(&self, server: &Server, client: u64) -> Result<Arc<Transfer>, String> {
-        let source = self.source(server)?;
-        let mut random = [0; 20];
-        random_bytes(&mut random);
-        let sync = SyncId(ReplId::from_random(random));
-        let stats = server.store.stats();
+    fn make(&self, node: Node<'_>, client: u64, sync: SyncId, limits: Limits) -> Result<Arc<Transfer>, String> {
+        let source = self.source(node, limits.shared_log)?;
+        let stats = node.store.stats();
         let opening = Opening {
             id: source.point.id,
             offset: source.point.offset,
@@ -195,7 +237,7 @@ impl Transfers {
         };
         Ok(Arc::new(Transfer {
             sync,
-            sender: Mutex::new(Some(RowsSender::new(sync, &opening))),
+            sender: Mutex::new(Some(RowsSender::new(sync, &opening).with_blocks_of(limits.block))),
             source,
             owner: AtomicU64::new(client),
             left: AtomicU64::new(0),
@@ -203,18 +245,18 @@ impl Transfers {
         }))
     }
 
-    fn source(&self, server: &Server) -> Result<Arc<Source>, String> {
+    fn source(&self, node: Node<'_>, shared_log: u64) -> Result<Arc<Source>, String> {
         let mut last = self.last.lock();
         if let Some(source) = last.upgrade() {
-            let fits = source.point.id == server.store.history().id
-                && server.store.log().start() <= source.point.offset
-                && server.store.log().end().since(source.point.offset) <= SHARED_LOG;
+            let fits = source.point.id == node.store.history().id
+                && node.store.log().start() <= source.point.offset
+                && node.store.log().end().since(source.point.offset) <= shared_log;
             if fits {
                 log::info!("A replica shares the snapshot at offset {}, which is being sent", source.point.offset);
                 return Ok(source);
             }
         }
-        let (mut rows, point) = dump::snapshot(server.node())?;
+        let (mut rows, point) = dump::snapshot(node)?;
         let pin = rows.take_pin();
         let source = Arc::new(Source { rows, point, _pin: pin });
         *last = Arc::downgrade(&source);
@@ -222,35 +264,30 @@ impl Transfers {
         Ok(source)
     }
 
-    /// The transfer of this name, if it can go on over the link of another client.
+    /// The transfer of this name, if it can go on over the link of another client, and the client whose link had it, which must be let go: it may be stuck
+    /// in a link that is dead and does not know it, and has the sender.
     #[must_use]
-    pub fn resume(&self, server: &Server, client: u64, sync: SyncId) -> Option<Arc<Transfer>> {
+    pub fn resume(&self, store: &Store, client: u64, sync: SyncId) -> Option<(Arc<Transfer>, Option<u64>)> {
         // Under the lock, so that it is not the one that makes room at this moment.
         let held = self.held.lock();
         let transfer = held.running.get(&sync)?;
-        if transfer.source.point.id != server.store.history().id || transfer.given_up.load(Ordering::SeqCst) {
+        if transfer.source.point.id != store.history().id || transfer.given_up.load(Ordering::SeqCst) {
             return None;
         }
         let former = transfer.owner.swap(client, Ordering::SeqCst);
         transfer.left.store(0, Ordering::SeqCst);
-        let transfer = transfer.clone();
-        drop(held);
-        if former != client {
-            // It may be stuck in a link that is dead and does not know it, and has the sender.
-            server.replication.dismiss_peer(former);
-        }
-        Some(transfer)
+        Some((transfer.clone(), Some(former).filter(|former| *former != client)))
     }
 
     /// The link of a client ended, and with it the sending.
-    pub fn leave(&self, server: &Server, transfer: &Transfer, client: u64) {
+    pub fn leave(&self, transfer: &Transfer, client: u64, limits: Limits, now: Ms) {
         if !transfer.is_owned_by(client) {
             return;
         }
-        if server.config.int("repl-sync-resume-time") == 0 {
+        if limits.held == 0 {
             self.remove(transfer.sync);
         } else {
-            transfer.left.store(monotonic_ms(), Ordering::SeqCst);
+            transfer.left.store(now, Ordering::SeqCst);
         }
     }
 
@@ -262,18 +299,17 @@ impl Transfers {
 
     /// For INFO.
     #[must_use]
-    pub fn figures(&self, server: &Server) -> Figures {
+    pub fn figures(&self, limits: Limits) -> Figures {
         let mut held = self.held.lock();
         let left = held.running.values().filter(|transfer| transfer.left.load(Ordering::SeqCst) > 0).count();
-        let (transfers, limit, snapshots) = (held.running.len(), limit(server), held.snapshots());
+        let (transfers, limit, snapshots) = (held.running.len(), limits.transfers, held.snapshots());
         Figures { transfers, left, limit, snapshots, refused: held.refused }
     }
 
     /// Lets go of what has been held for too long, for which too much of the log is held, or which is too much since the limit was lowered.
-    pub fn tick(&self, server: &Server, now: Ms) {
-        let time = server.config.int("repl-sync-resume-time").max(0) as u64 * 1000;
-        let (id, start) = (server.store.history().id, server.store.log().start());
-        let most = limit(server);
+    pub fn tick(&self, store: &Store, limits: Limits, now: Ms) {
+        let (time, most) = (limits.held, limits.transfers);
+        let (id, start) = (store.history().id, store.log().start());
         let mut gone = Vec::new();
         let mut held = self.held.lock();
         held.snapshots();
