@@ -8,7 +8,7 @@
 //! - [`rows`] receives everything from another Ardb server, [`transfers`] holds what is sent to one;
 //! - [`answer`] decides what a replica that asks gets, [`dump`] takes the snapshot that it may need, [`outflow`] reads the log for it;
 //! - [`care`] decides which rows are looked at before the writer lock is taken;
-//! - [`role`] keeps the names of the history right when the role changes;
+//! - [`role`] keeps the names of the history right when the role changes, [`failover`] hands the role over;
 //! - [`expire`] deletes what is due, [`digest`] sums the data up, [`txn`] is the store's transaction as commands see it.
 //!
 //! Invariants: what is acknowledged is in the log, and synced if each commit is to be; no replica is sent a byte under a name of the history that it
@@ -20,6 +20,7 @@ pub mod care;
 pub mod digest;
 pub mod dump;
 pub mod expire;
+pub mod failover;
 pub mod inflow;
 pub mod intake;
 pub mod outflow;

@@ -35,12 +35,21 @@ pub fn follow(store: &Store, upstream: &str) -> Result<(), StateError> {
 }
 
 /// As [`follow`], where the other server was our replica and is to take the role of the master from us: after a restart it must be asked for that again,
-/// until [`Store::handed_over`].
+/// until [`Store::handed_over`]. `complete` says that it is to take it only with everything that is in the log.
 ///
 /// # Errors
-/// The state could not be written; nothing has changed.
-pub fn hand_over(store: &Store, upstream: &str) -> Result<(), StateError> {
-    store.hand_over(upstream.as_bytes().to_vec())
+/// The state could not be written; nothing has changed for this process, and the next one may find it ([`keep`]).
+pub fn hand_over(store: &Store, upstream: &str, complete: bool) -> Result<(), StateError> {
+    store.hand_over(upstream.as_bytes().to_vec(), complete)
+}
+
+/// The role that [`hand_over`] could not give away stays here: what may stand in the state file all the same is overwritten, so that no start gives the role
+/// away behind the writes that follow.
+///
+/// # Errors
+/// The state could not be written.
+pub fn keep(store: &Store) -> Result<(), StateError> {
+    store.set_history(store.history(), None)
 }
 
 /// Where a master is asked to go on; `None` if nothing was ever written or received, so that there is no history to go on with. The master takes it

@@ -13,8 +13,10 @@ use ardb_engine::faulty::{Call, Faults, FaultyEngine};
 use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
+use ardb_node::failover::{Asked, Candidate, Failover, Look, NotTaken, Refusal, Request, Target, may_take};
 use ardb_node::{Node, replay, role};
-use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
+use ardb_repl::replica::Handing;
+use ardb_store::{Fsync, MemoryBudget, Recovery, Store, StoreOptions};
 
 /// Each history gets a name of its own.
 static NAMES: AtomicU8 = AtomicU8::new(1);
@@ -25,6 +27,12 @@ fn open(disk: &SimDisk) -> Store {
 
 /// With the controls of its engine.
 fn open_with_faults(disk: &SimDisk) -> (Store, Arc<Faults>) {
+    let (store, faults, _) = open_with_recovery(disk);
+    (store, faults)
+}
+
+/// And with what was found.
+fn open_with_recovery(disk: &SimDisk) -> (Store, Arc<Faults>, Recovery) {
     let of_engine = disk.clone();
     let controls = Arc::new(Mutex::new(None));
     let told = controls.clone();
@@ -48,9 +56,9 @@ fn open_with_faults(disk: &SimDisk) -> (Store, Arc<Faults>) {
         clock: Arc::new(|| 0),
         background: false,
     };
-    let store = Store::open(options).expect("an empty disk takes a store").0;
+    let (store, recovery) = Store::open(options).expect("an empty disk takes a store");
     let faults = controls.lock().expect("nobody panics").take().expect("an engine was opened");
-    (store, faults)
+    (store, faults, recovery)
 }
 
 struct NoHost;
@@ -278,4 +286,89 @@ fn what_a_full_sync_does_not_say_is_unknown() {
         disk.kill();
         assert_eq!(open(&disk).write().frame().db, said.filter(|db| *db == 0), "a restart knows no more");
     }
+}
+
+/// A target that had acknowledged everything and then lost the end of its log with its machine took the role over what was left, and the old master, which had
+/// all of it, gave that up to follow.
+#[test]
+fn a_role_is_not_taken_over_a_history_shorter_than_what_was_handed_over() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let end = say(&store);
+    let id = store.history().id;
+    let next = end.0 as i64 + 1;
+    let other = ReplId::from_random([9; 20]);
+    let ask = |id: &ReplId, next: i64, words: &[&[u8]]| {
+        may_take(&store, true, Asked::of(id.as_bytes(), next, words).expect("it asks for the role"))
+    };
+    let complete: &[&[u8]] = &[b"FAILOVER", b"complete"];
+    let plain: &[&[u8]] = &[b"failover"];
+    assert_eq!(ask(&id, next, complete), Ok(()));
+    assert_eq!(ask(&id, next - 1, complete), Ok(()), "the other one has lost something itself");
+    assert_eq!(ask(&id, next + 1, complete), Err(NotTaken::Behind { told: end.advance(1), have: end }));
+    assert!(ask(&id, i64::MAX, complete).is_err() && ask(&id, i64::MIN, complete).is_ok());
+    assert_eq!(ask(&id, next + 1, plain), Ok(()), "by force, or asked by another kind of server");
+    assert_eq!(ask(&other, next, plain), Err(NotTaken::OtherHistory));
+    let asked = Asked::of(id.as_bytes(), next, complete).expect("it asks for the role");
+    assert_eq!(may_take(&store, false, asked), Err(NotTaken::Master));
+    assert!(Asked::of(id.as_bytes(), next, &[]).is_none() && Asked::of(id.as_bytes(), next, &[b"complete"]).is_none());
+}
+
+/// A master whose FAILOVER had ended because its state could not be written stayed one and took writes; the state could stand in the file all the same, and a start
+/// then gave the role away, to a replica that need not have them.
+#[test]
+fn a_role_that_could_not_be_given_away_is_kept_by_the_next_start() {
+    let mut met = false;
+    for fault in 0..8 {
+        let disk = SimDisk::new();
+        let store = open(&disk);
+        say(&store);
+        disk.fail_after(Some(fault));
+        let given = role::hand_over(&store, "heir 6379", true);
+        disk.fail_after(None);
+        if given.is_ok() {
+            assert_eq!(store.handing(), Some(true));
+            break;
+        }
+        role::keep(&store).expect("the disk is well");
+        say(&store);
+        drop(store);
+        disk.kill();
+        let store = open(&disk);
+        assert_eq!((store.upstream(), store.handing()), (None, None), "operation {fault} failed");
+        met = true;
+    }
+    assert!(met, "a fault was met");
+}
+
+/// The decisions of a failover, without anybody to carry them out.
+#[test]
+fn a_failover_is_complete_only_if_it_is_not_forced_and_the_target_can_check_it() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct At(u8);
+    impl Target for At {}
+    let candidate = |at: u8, acknowledged: u64, checks: bool| Candidate {
+        at: Some(At(at)),
+        online: true,
+        acknowledged: Offset(acknowledged),
+        checks,
+    };
+    for (checks, how) in [(true, Handing::Complete), (false, Handing::Plain)] {
+        let failover = Failover::<At>::default();
+        let behind = [candidate(1, 9, checks), candidate(2, 4, checks)];
+        failover.begin(Request::default(), || false, &behind, 0, || {}).expect("there is somebody");
+        assert_eq!(failover.look(&behind, Offset(10), 1), Look::Rest);
+        let Look::Hand(hand) = failover.look(&[candidate(1, 9, checks), candidate(2, 10, checks)], Offset(10), 2)
+        else {
+            panic!("one of them has everything");
+        };
+        assert_eq!((hand.target, hand.end, hand.how), (At(2), Some(Offset(10)), how));
+        assert_eq!(failover.begin(Request::default(), || false, &behind, 0, || {}), Err(Refusal::Running));
+    }
+    let failover = Failover::<At>::default();
+    let request = Request { target: Some(At(1)), timeout: Some(100), force: true };
+    failover.begin(request, || false, &[candidate(1, 9, true)], 0, || {}).expect("there is somebody");
+    assert_eq!(failover.look(&[candidate(1, 9, true)], Offset(10), 99), Look::Rest);
+    let Look::Hand(hand) = failover.look(&[candidate(1, 9, true)], Offset(10), 100) else { panic!("the time is up") };
+    assert_eq!((hand.end, hand.how), (None, Handing::Plain));
 }

@@ -141,6 +141,8 @@ pub struct Profile {
     pub eof: bool,
     /// It understands names of histories in +CONTINUE, so it is Redis 4.0 or newer.
     pub psync2: bool,
+    /// It knows what it means that a hand-over of the role is complete, so it is an Ardb.
+    pub handover: bool,
     /// The version that it gave.
     pub version: Option<String>,
     /// It wants the RDB and then no stream.
@@ -189,6 +191,7 @@ impl Profile {
                 b"capa" => {
                     self.eof |= value.eq_ignore_ascii_case(b"eof");
                     self.psync2 |= value.eq_ignore_ascii_case(b"psync2");
+                    self.handover |= value.eq_ignore_ascii_case(b"handover");
                 }
                 b"version" => self.version = Some(String::from_utf8_lossy(&value[..value.len().min(64)]).into_owned()),
                 b"rdb-only" => self.rdb_only = value != b"0",

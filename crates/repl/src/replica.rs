@@ -51,6 +51,23 @@ pub enum Rows {
     Resume(SyncId, u64),
 }
 
+/// What we say to a replica of ours that is to take our role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handing {
+    /// `FAILOVER`: that it is to take it, with what it has.
+    Plain,
+    /// `FAILOVER COMPLETE`: that it has acknowledged everything before our offset, and is to take it only if it has all of that.
+    Complete,
+}
+
+impl Handing {
+    /// Of what was kept: whether the hand-over was complete.
+    #[must_use]
+    pub fn of(complete: bool) -> Handing {
+        if complete { Handing::Complete } else { Handing::Plain }
+    }
+}
+
 /// What we tell a master of ourselves.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
@@ -69,7 +86,9 @@ pub struct Identity {
     /// Silence after which the link is given up, in ms.
     pub timeout: Ms,
     /// We were its master, and ask it to take the role: `PSYNC id offset FAILOVER`. Any error in answer to that is a refusal.
-    pub failover: bool,
+    pub failover: Option<Handing>,
+    /// We know what it means that a hand-over is complete, and say so (`capa handover`).
+    pub handover: bool,
 }
 
 /// What happened, in the order of the wire. Ranges count from the first byte of the input that was shown.
@@ -487,7 +506,7 @@ impl Replica {
                 self.note_refusal(line);
                 match self.identity.rows {
                     // The role goes over by PSYNC, to whatever kind of server.
-                    _ if self.identity.failover => self.send_psync(),
+                    _ if self.identity.failover.is_some() => self.send_psync(),
                     Rows::Refuse => self.send_psync(),
                     Rows::Ask | Rows::Resume(..) => self.send_psync2(),
                 }
@@ -524,7 +543,8 @@ impl Replica {
     }
 
     fn send_capabilities(&mut self) {
-        self.send(State::Capabilities, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+        let words: [&[u8]; 7] = [b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"handover"];
+        self.send(State::Capabilities, &words[..if self.identity.handover { 7 } else { 5 }]);
     }
 
     /// The history that we name to the master and the byte that we want next.
@@ -537,9 +557,13 @@ impl Replica {
 
     fn send_psync(&mut self) {
         let (id, next) = self.wanted();
-        let words: [&[u8]; 4] = [b"PSYNC", &id, next.as_bytes(), b"FAILOVER"];
-        let failover = self.identity.failover && self.identity.position.is_some();
-        self.send(State::Psync, &words[..if failover { 4 } else { 3 }]);
+        let words: [&[u8]; 5] = [b"PSYNC", &id, next.as_bytes(), b"FAILOVER", b"COMPLETE"];
+        let most = match self.identity.failover.filter(|_| self.identity.position.is_some()) {
+            None => 3,
+            Some(Handing::Plain) => 4,
+            Some(Handing::Complete) => 5,
+        };
+        self.send(State::Psync, &words[..most]);
     }
 
     fn send_psync2(&mut self) {
@@ -574,7 +598,7 @@ impl Replica {
             return Ok(Some(Event::Continue(id)));
         }
         let Some(error) = line.strip_prefix(b"-") else { return Ok(None) };
-        if self.identity.failover {
+        if self.identity.failover.is_some() {
             return Err(self.refused(line));
         }
         let later = ["LOADING", "NOMASTERLINK", "MASTERDOWN", "BUSY", "TRYAGAIN", "MISCONF"];

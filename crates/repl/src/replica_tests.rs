@@ -383,8 +383,26 @@ fn what_is_durable_is_said_and_is_never_more_than_what_is_applied() {
 }
 
 #[test]
+fn a_complete_failover_says_so_and_is_only_offered_by_those_who_know_it() {
+    for (handover, how, last) in [
+        (true, Handing::Complete, "PSYNC {id} 100 FAILOVER COMPLETE"),
+        (true, Handing::Plain, "PSYNC {id} 100 FAILOVER"),
+        (false, Handing::Plain, "PSYNC {id} 100 FAILOVER"),
+    ] {
+        let position = Some((id(b'a'), Offset(99)));
+        let mut replica = Replica::new(Identity { position, failover: Some(how), handover, ..identity() }, 0);
+        for _ in 0..4 {
+            replica.receive(b"+OK\r\n", 0).unwrap();
+        }
+        let sent = String::from_utf8(replica.take_output()).unwrap();
+        assert_eq!(words(&sent).last(), Some(&last.replace("{id}", &id(b'a').to_string())));
+        assert_eq!(sent.contains("handover"), handover);
+    }
+}
+
+#[test]
 fn a_failover_asks_for_the_role_and_takes_no_for_an_answer() {
-    let failover = Identity { position: Some((id(b'a'), Offset(99))), failover: true, ..identity() };
+    let failover = Identity { position: Some((id(b'a'), Offset(99))), failover: Some(Handing::Plain), ..identity() };
     for answer in ["-ERR PSYNC FAILOVER replid must match my replid.\r\n", "-NOMASTERLINK no\r\n", "-LOADING\r\n"] {
         let mut replica = Replica::new(failover.clone(), 0);
         for _ in 0..4 {

@@ -184,7 +184,7 @@ impl Store {
             epoch,
             history: point.history,
             upstream,
-            handing: false,
+            handing: None,
             ..old_state.clone()
         };
         if let Err(error) = file.set(state) {

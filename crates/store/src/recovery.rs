@@ -352,7 +352,7 @@ fn begin(options: &StoreOptions, found: Option<StateFile>) -> Result<StateFile, 
         clean: false,
         boot_id: options.boot_id,
         upstream: None,
-        handing: false,
+        handing: None,
         tail: Tail::Sound,
     };
     StateFile::create(&options.disk, &options.dir, state).map_err(open_error)

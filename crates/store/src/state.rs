@@ -19,6 +19,7 @@ const FIXED: usize = 160;
 /// Values of the byte that says whether there is an upstream.
 const FOLLOWING: u8 = 1;
 const HANDING: u8 = 2;
+const HANDING_COMPLETE: u8 = 3;
 /// Longest name of an upstream, in bytes.
 pub const UPSTREAM_LIMIT: usize = 1024;
 
@@ -37,8 +38,9 @@ pub struct State {
     pub boot_id: [u8; 16],
     /// Whom this server replicates, in the caller's own words, if anyone. While it is set the log is a prefix of the master's.
     pub upstream: Option<Vec<u8>>,
-    /// The upstream was our replica and is to take the role of the master from us; it has not said yet that it has. Never without an upstream.
-    pub handing: bool,
+    /// The upstream was our replica and is to take the role of the master from us; it has not said yet that it has. Never without an upstream. True if it
+    /// is to take it only with everything that was in our log.
+    pub handing: Option<bool>,
     /// What is known of the end of the log.
     pub tail: Tail,
 }
@@ -82,8 +84,9 @@ impl State {
         out.push(u8::from(self.clean));
         out.push(match (&self.upstream, self.handing) {
             (None, _) => 0,
-            (Some(_), false) => FOLLOWING,
-            (Some(_), true) => HANDING,
+            (Some(_), None) => FOLLOWING,
+            (Some(_), Some(false)) => HANDING,
+            (Some(_), Some(true)) => HANDING_COMPLETE,
         });
         out.extend_from_slice(&(upstream.len() as u16).to_le_bytes());
         out.push(match self.tail {
@@ -127,7 +130,11 @@ impl State {
             clean: slot[144] != 0,
             boot_id: std::array::from_fn(|i| slot[128 + i]),
             upstream: (slot[145] != 0).then(|| upstream.to_vec()),
-            handing: slot[145] == HANDING,
+            handing: match slot[145] {
+                HANDING => Some(false),
+                HANDING_COMPLETE => Some(true),
+                _ => None,
+            },
             tail: match slot[148] {
                 0 => Tail::Sound,
                 2 => Tail::Renamed,
@@ -209,7 +216,7 @@ mod tests {
             clean: n.is_multiple_of(2),
             boot_id: [n as u8; 16],
             upstream: n.is_multiple_of(3).then(|| vec![b'u'; n as usize]),
-            handing: n.is_multiple_of(6),
+            handing: n.is_multiple_of(6).then_some(n.is_multiple_of(12)),
             tail: [Tail::Sound, Tail::Doubtful, Tail::Renamed][n as usize % 3],
         }
     }

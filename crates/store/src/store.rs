@@ -358,9 +358,10 @@ impl Store {
         self.shared.state.lock().get().upstream.clone()
     }
 
-    /// Whether the upstream is to take the role of the master from us and has not said yet that it has ([`Store::hand_over`]).
+    /// Whether the upstream is to take the role of the master from us and has not said yet that it has, and if so, whether only with everything
+    /// ([`Store::hand_over`]).
     #[must_use]
-    pub fn handing(&self) -> bool {
+    pub fn handing(&self) -> Option<bool> {
         self.shared.state.lock().get().handing
     }
 
@@ -368,15 +369,16 @@ impl Store {
     /// ends with it. Durable when it returns.
     pub fn set_history(&self, history: History, upstream: Option<Vec<u8>>) -> Result<(), StateError> {
         let mut txn = WriteTxn::new(&self.shared.core);
-        self.set_history_locked(&mut txn, history, upstream, false)
+        self.set_history_locked(&mut txn, history, upstream, None)
     }
 
     /// From now on this server replicates one of its own replicas, which is to be asked to take the role of the master, until
-    /// [`Store::set_history`], an install or a promotion says otherwise; after a restart too. The history stays. Durable when it returns.
-    pub fn hand_over(&self, upstream: Vec<u8>) -> Result<(), StateError> {
+    /// [`Store::set_history`], an install or a promotion says otherwise; after a restart too. The history stays. `complete` is kept for whoever asks
+    /// after a restart. Durable when it returns.
+    pub fn hand_over(&self, upstream: Vec<u8>, complete: bool) -> Result<(), StateError> {
         let mut txn = WriteTxn::new(&self.shared.core);
         let history = self.history();
-        self.set_history_locked(&mut txn, history, Some(upstream), true)
+        self.set_history_locked(&mut txn, history, Some(upstream), Some(complete))
     }
 
     /// The upstream has the role, or will not be asked for it any more: what [`Store::hand_over`] began is over, and this server is a replica like any
@@ -384,11 +386,11 @@ impl Store {
     pub fn handed_over(&self) -> Result<(), StateError> {
         // A promotion must not come in between.
         let mut txn = WriteTxn::new(&self.shared.core);
-        if !self.handing() {
+        if self.handing().is_none() {
             return Ok(());
         }
         let (history, upstream) = (self.history(), self.upstream());
-        self.set_history_locked(&mut txn, history, upstream, false)
+        self.set_history_locked(&mut txn, history, upstream, None)
     }
 
     /// Promotion, or any other reason to go on under a new name: a new id, and the old one valid up to the end of the log. The upstream
@@ -400,7 +402,7 @@ impl Store {
         self.shared.log.sync_to(end)?;
         let before = self.history();
         let history = History { id: self.new_id(), second: before.id, second_until: end };
-        self.set_history_locked(&mut txn, history, None, false)?;
+        self.set_history_locked(&mut txn, history, None, None)?;
         Ok(history)
     }
 
@@ -409,7 +411,7 @@ impl Store {
         txn: &mut WriteTxn<'_>,
         history: History,
         upstream: Option<Vec<u8>>,
-        handing: bool,
+        handing: Option<bool>,
     ) -> Result<(), StateError> {
         let mut file = self.shared.state.lock();
         let state = State { history, upstream, handing, ..file.get().clone() };

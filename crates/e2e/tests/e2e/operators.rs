@@ -97,6 +97,10 @@ fn failovers_that_must_not_happen() {
     assert!(reply.text().starts_with("ERR PSYNC FAILOVER can't be sent to a master."), "{reply}");
     let reply = replica.client().unwrap().ask("PSYNC 0123456789012345678901234567890123456789 1 FAILOVER").unwrap();
     assert!(reply.text().starts_with("ERR PSYNC FAILOVER replid must match my replid."), "{reply}");
+    // One that has lost what was handed over with the role.
+    let history = client.info("replication").unwrap()["master_replid"].clone();
+    let reply = replica.client().unwrap().ask(&format!("PSYNC {history} 1000000 FAILOVER COMPLETE")).unwrap();
+    assert!(reply.text().starts_with("ERR PSYNC FAILOVER was complete up to 999999, and I have only "), "{reply}");
     assert_eq!((role(&master).unwrap(), role(&replica).unwrap()), ("master".into(), "slave".into()));
 }
 

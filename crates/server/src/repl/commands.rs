@@ -6,6 +6,7 @@ use ardb_base::id::Offset;
 use ardb_base::number::{parse_i64, parse_u64};
 use ardb_commands::table::Group;
 use ardb_commands::{Access, Block, CmdError, CmdResult, Command, Ctx, Flags, Keys, Outcome, TimeoutReply};
+use ardb_node::failover as handover;
 use ardb_repl::master;
 use ardb_repl::rows::{FORMAT, SyncId};
 
@@ -134,22 +135,26 @@ fn psync(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         log::warn!("Replica {} asks for synchronization but with a wrong offset", ctx.session.id);
         return Err(ardb_commands::error::NOT_INTEGER);
     };
-    if args.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover")) {
-        take_role(&of(ctx.host).handle(), args[1])?;
+    if let Some(asked) = handover::Asked::of(args[1], offset, args.get(3..).unwrap_or_default()) {
+        take_role(&of(ctx.host).handle(), asked)?;
     }
     hand_over(ctx, Asked::Psync(args[1].to_vec(), offset))
 }
 
 /// Our master asks us to take its place.
-fn take_role(server: &std::sync::Arc<crate::server::Server>, id: &[u8]) -> Result<(), CmdError> {
-    log::info!("Failover request received for replid {}.", String::from_utf8_lossy(id));
-    if !server.replication.is_replica() {
-        return Err(refused("ERR PSYNC FAILOVER can't be sent to a master."));
+fn take_role(server: &std::sync::Arc<crate::server::Server>, asked: handover::Asked<'_>) -> Result<(), CmdError> {
+    log::info!("Failover request received for replid {}.", String::from_utf8_lossy(asked.id));
+    let mut may = Err(handover::NotTaken::Master);
+    let taken = role::promote_if(server, || {
+        may = handover::may_take(&server.store, true, asked);
+        may.is_ok()
+    });
+    let taken = taken.map_err(|error| refused(format!("ERR {error}")))?;
+    if let Err(why) = may {
+        log::warn!("The role is not taken over: {why}");
+        return Err(refused(why.to_string()));
     }
-    if !server.store.history().id.as_bytes().eq_ignore_ascii_case(id) {
-        return Err(refused("ERR PSYNC FAILOVER replid must match my replid."));
-    }
-    role::promote(server).map_err(|error| refused(format!("ERR {error}")))?;
+    debug_assert!(taken, "nothing else stands in the way");
     log::info!("MASTER MODE enabled (failover request of our master)");
     Ok(())
 }

@@ -166,6 +166,7 @@ fn identity(server: &Server, forget: bool, rows: Rows) -> Result<Identity, LinkE
         rows,
         timeout: timeout(server),
         failover: server.replication.failover.handing(),
+        handover: true,
     })
 }
 
@@ -202,18 +203,13 @@ fn once(
         Some((id, offset)) => log::info!("Trying a partial resynchronization (request {id}:{}).", offset.0 + 1),
         None => log::info!("Partial resynchronization not possible (no cached master)"),
     }
-    let handing = identity.failover;
+    let handing = identity.failover.is_some();
     let mut wire = Wire::new(stream, Replica::new(identity, monotonic_ms()), server, turn);
     wire.check()?;
     loop {
         let (event, _) = match wire.next_event() {
             Err(WireError::Link(LinkError::Refused { step, reply })) if handing && wire.replica.asked() => {
-                // A link that broke after the first question may have left it a master: then nothing is to be taken back.
-                if reply.contains("can't be sent to a master") {
-                    failover::done(server);
-                } else {
-                    failover::refused(server, &reply);
-                }
+                failover::refused(server, &reply);
                 return Err(WireError::Link(LinkError::Refused { step, reply }).into());
             }
             event => event?,

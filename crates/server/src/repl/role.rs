@@ -22,9 +22,8 @@ pub fn take_up(server: &Arc<Server>) -> Result<(), StateError> {
     server.config.note("replicaof", upstream.text().into_bytes());
     log::info!("This server is a replica of {}", upstream.text());
     server.replication.link.lock().down_since = monotonic_ms();
-    if server.store.handing() {
+    if server.replication.failover.resume(&server.store) {
         log::warn!("The failover to {} was not over when this server ended; it is asked again", upstream.text());
-        server.replication.failover.resume();
     }
     *server.replication.upstream.lock() = Some(upstream);
     refresh_gates(server);
@@ -65,18 +64,18 @@ pub fn hang_up(server: &Server) {
 /// # Errors
 /// The state could not be written; nothing has changed.
 pub fn replicate(server: &Arc<Server>, upstream: Upstream) -> Result<(), StateError> {
-    replicate_if(server, upstream, false, || true).map(|_| ())
+    replicate_if(server, upstream, None, || true).map(|_| ())
 }
 
 /// As [`replicate`], if that is still `wanted` when no other change of the role is under way. Gives whether it was. With `handing` it was our replica,
-/// and is to take the role from us.
+/// and is to take the role from us, only with everything that is here if that is true.
 ///
 /// # Errors
 /// The state could not be written; nothing has changed.
 pub fn replicate_if(
     server: &Arc<Server>,
     upstream: Upstream,
-    handing: bool,
+    handing: Option<bool>,
     wanted: impl FnOnce() -> bool,
 ) -> Result<bool, StateError> {
     let replication = &server.replication;
@@ -86,8 +85,8 @@ pub fn replicate_if(
     }
     let text = upstream.text();
     match handing {
-        true => role::hand_over(&server.store, &text)?,
-        false => role::follow(&server.store, &text)?,
+        Some(complete) => role::hand_over(&server.store, &text, complete)?,
+        None => role::follow(&server.store, &text)?,
     }
     {
         let _txn = server.store.write();
@@ -108,14 +107,33 @@ pub fn replicate_if(
     Ok(true)
 }
 
+/// The role that could not be given away stays here, whatever the state file may say of that.
+pub fn keep(server: &Server) {
+    let _switch = server.replication.switch.lock();
+    if server.replication.is_replica() {
+        return;
+    }
+    if let Err(error) = role::keep(&server.store) {
+        log::error!("A restart of this server may give its role away: {error}");
+    }
+}
+
 /// Becomes a master: the history goes on under a new name from here. Gives whether anything changed.
 ///
 /// # Errors
 /// The state could not be written; this server is still a replica.
 pub fn promote(server: &Arc<Server>) -> Result<bool, StateError> {
+    promote_if(server, || true)
+}
+
+/// As [`promote`], if that is still `wanted` when no other change of the role is under way.
+///
+/// # Errors
+/// The state could not be written; this server is still a replica.
+pub fn promote_if(server: &Arc<Server>, wanted: impl FnOnce() -> bool) -> Result<bool, StateError> {
     let replication = &server.replication;
     let _switch = replication.switch.lock();
-    if !replication.is_replica() {
+    if !replication.is_replica() || !wanted() {
         return Ok(false);
     }
     {

@@ -216,19 +216,19 @@ fn a_role_that_is_being_handed_over_outlives_the_process_until_something_ends_it
     .enumerate()
     {
         let history = store.history();
-        assert!(!store.handing());
+        assert_eq!(store.handing(), None);
         store.handed_over().expect("nothing to end");
-        store.hand_over(b"heir 6379".to_vec()).expect("no faults");
+        store.hand_over(b"heir 6379".to_vec(), true).expect("no faults");
         for _ in 0..2 {
             drop(store);
             world.disk.kill();
             store = world.open().0;
             assert_eq!(store.history(), history);
-            assert_eq!((store.upstream().as_deref(), store.handing()), (Some(&b"heir 6379"[..]), true));
+            assert_eq!((store.upstream().as_deref(), store.handing()), (Some(&b"heir 6379"[..]), Some(true)));
         }
         end(&store).expect("no faults");
         for _ in 0..2 {
-            assert_eq!((store.upstream().is_some(), store.handing()), (i < 2, false), "end {i}");
+            assert_eq!((store.upstream().is_some(), store.handing()), (i < 2, None), "end {i}");
             drop(store);
             world.disk.kill();
             store = world.open().0;
