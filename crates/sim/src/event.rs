@@ -22,8 +22,12 @@ pub enum Event {
     Load { node: usize, incarnation: u64, link: u64 },
     /// The threads of a process's replicas wake.
     Pump { node: usize, incarnation: u64 },
-    /// Its replicas are told to reconnect.
-    Dismiss { node: usize, incarnation: u64 },
+    /// These replicas of it are told to reconnect.
+    Dismiss { node: usize, incarnation: u64, conns: Vec<u64> },
+    /// It looks after its failover.
+    Look { node: usize, incarnation: u64 },
+    /// The role that counts as given away to a replica goes.
+    Hand { node: usize, incarnation: u64, target: usize, complete: bool },
     /// A network thread executes what clients have sent.
     Burst { node: usize, incarnation: u64 },
     /// Replies leave the process.

@@ -35,6 +35,10 @@ pub enum Fault {
     Replicate(usize, usize),
     /// The master is lost, and an operator promotes the replica that has the most of its history, and puts the others under it.
     FailOver,
+    /// FAILOVER.
+    HandOver,
+    /// FAILOVER ABORT.
+    Abort(usize),
     /// Clients learn who the master is.
     Announce(usize),
 }
@@ -47,7 +51,7 @@ pub fn draw(random: &mut Random, nodes: usize, conns: &[u64]) -> Fault {
         0 => 0,
         n => conns[random.below(n as u64) as usize],
     };
-    match random.below(32) {
+    match random.below(42) {
         0..=3 => Fault::Kill(node),
         4..=6 => Fault::Power(node),
         7 => Fault::Shutdown(node, random.one_in(2)),
@@ -61,6 +65,8 @@ pub fn draw(random: &mut Random, nodes: usize, conns: &[u64]) -> Fault {
         21 | 22 => Fault::Promote(node),
         23 | 24 => Fault::Replicate(node, other),
         25 | 26 => Fault::FailOver,
+        32..=39 => Fault::HandOver,
+        40 | 41 => Fault::Abort(node),
         _ => Fault::Announce(node),
     }
 }

@@ -7,6 +7,7 @@ use ardb_base::number::{parse_i64, parse_u64};
 use ardb_log::Pin;
 use ardb_node::answer::{Answer, answer};
 use ardb_node::dump::{self, Point};
+use ardb_node::failover::Asked;
 use ardb_node::outflow::Outflow;
 use ardb_repl::master::{self, Ask, Peer, Profile};
 use ardb_repl::rows::SyncId;
@@ -20,7 +21,7 @@ use crate::{Violation, World};
 /// One replica.
 pub struct Feed {
     input: Splitter,
-    profile: Profile,
+    pub profile: Profile,
     /// Once it has asked.
     pub peer: Option<Peer>,
     /// What must be sent before the stream.
@@ -70,6 +71,12 @@ enum How {
 pub enum End {
     Drop(String),
     Violation(Violation),
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> End {
+        End::Violation(violation)
+    }
 }
 
 impl World<'_> {
@@ -148,6 +155,14 @@ impl World<'_> {
                         let Some(offset) = parse_i64(args[2]) else {
                             return Err(End::Violation(Violation("PSYNC without a number".into())));
                         };
+                        if let Some(asked) = Asked::of(args[1], offset, args.get(3..).unwrap_or_default()) {
+                            let from = feed.replica;
+                            if let Some(refusal) = self.take_role(node, from, asked)? {
+                                let Some(feed) = self.feed(node, conn) else { return Ok(()) };
+                                feed.out.extend_from_slice(refusal.as_bytes());
+                                continue;
+                            }
+                        }
                         let resume = match args.get(4..) {
                             Some([sync, block]) => SyncId::parse(sync).zip(parse_u64(block)),
                             _ => None,
@@ -168,6 +183,11 @@ impl World<'_> {
         let now = self.now;
         let machine = &self.machines[node];
         let Some(process) = &machine.process else { return Ok(()) };
+        if process.failover.running() {
+            let Some(feed) = self.feed(node, conn) else { return Ok(()) };
+            feed.out.extend_from_slice(b"-NOMASTERLINK Can't SYNC while failing over\r\n");
+            return Ok(());
+        }
         // Going on too: one that follows itself, or a circle, would call itself up.
         let wire = process.link.as_ref().and_then(|link| link.wire.as_ref());
         if process.shared.gates.is_replica.load(Ordering::SeqCst) && wire.is_none_or(|wire| wire.inflow.is_none()) {

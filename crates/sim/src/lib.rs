@@ -10,6 +10,7 @@ mod client;
 mod event;
 mod fault;
 mod feed;
+mod handover;
 mod link;
 mod load;
 mod net;
@@ -57,6 +58,17 @@ pub struct Counts {
     pub partitions: u64,
     pub promotions: u64,
     pub failovers: u64,
+    /// FAILOVERs that were begun; done; by force; given up by anybody, or since nobody had everything in time; taken back after the role had gone; and refused
+    /// by a target that lacked something.
+    pub handovers: u64,
+    pub handovers_done: u64,
+    pub handovers_forced: u64,
+    pub handovers_aborted: u64,
+    pub handovers_late: u64,
+    pub handovers_taken_back: u64,
+    pub handovers_behind: u64,
+    /// Starts that went on with one.
+    pub handovers_resumed: u64,
     pub reparented: u64,
     pub links: u64,
     pub full: u64,
@@ -83,7 +95,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn list(&self) -> [(&'static str, u64); 32] {
+    fn list(&self) -> [(&'static str, u64); 40] {
         [
             ("events", self.events),
             ("writes", self.writes),
@@ -100,6 +112,14 @@ impl Counts {
             ("partitions", self.partitions),
             ("promotions", self.promotions),
             ("of them failovers", self.failovers),
+            ("FAILOVERs begun", self.handovers),
+            ("of them done", self.handovers_done),
+            ("by force", self.handovers_forced),
+            ("given up", self.handovers_aborted),
+            ("of these out of time", self.handovers_late),
+            ("and with the role taken back", self.handovers_taken_back),
+            ("refused by a target that lacked something", self.handovers_behind),
+            ("taken up again by a start", self.handovers_resumed),
             ("re-parented", self.reparented),
             ("connections", self.links),
             ("full syncs", self.full),
@@ -138,6 +158,14 @@ impl Counts {
             (&mut self.partitions, other.partitions),
             (&mut self.promotions, other.promotions),
             (&mut self.failovers, other.failovers),
+            (&mut self.handovers, other.handovers),
+            (&mut self.handovers_done, other.handovers_done),
+            (&mut self.handovers_forced, other.handovers_forced),
+            (&mut self.handovers_aborted, other.handovers_aborted),
+            (&mut self.handovers_late, other.handovers_late),
+            (&mut self.handovers_taken_back, other.handovers_taken_back),
+            (&mut self.handovers_behind, other.handovers_behind),
+            (&mut self.handovers_resumed, other.handovers_resumed),
             (&mut self.reparented, other.reparented),
             (&mut self.links, other.links),
             (&mut self.full, other.full),

@@ -6,7 +6,7 @@ use ardb_node::inflow::{Inflow, When};
 use ardb_node::rows::{Fault, Ongoing, RowsIntakeError, Whole};
 use ardb_node::{intake, role};
 use ardb_repl::backoff::Backoff;
-use ardb_repl::replica::{Event as Heard, Identity, Replica, Rows};
+use ardb_repl::replica::{Event as Heard, Identity, LinkError, Replica, Rows};
 use ardb_store::{Fsync, GenerationError, GenerationLoader};
 
 use crate::event::Event;
@@ -37,6 +37,8 @@ pub struct Wire {
     sync: Option<Sync>,
     /// Rows that came to their end and are being loaded.
     pub whole: Option<Whole<Loader>>,
+    /// It asks the master to take the role from us.
+    handing: bool,
 }
 
 struct Sync {
@@ -122,6 +124,7 @@ impl World<'_> {
         let timeout = self.settings.timeout;
         let Some(process) = &mut self.machines[node].process else { return Ok(()) };
         let sync = self.settings.fsync[node] == Fsync::Always;
+        let failover = process.failover.handing();
         let position = match role::position(&process.store, sync) {
             Ok(position) => position,
             Err(error) => {
@@ -134,9 +137,12 @@ impl World<'_> {
         let plain = self.settings.plain[node];
         let Some(link) = self.link(node, number) else { return Ok(()) };
         let rows = if plain { Rows::Refuse } else { link.rows.ask() };
-        let identity = Identity { port: node as u16, position, rows, timeout, ..Identity::default() };
+        let handing = failover.is_some();
+        let handover = !plain;
+        let identity =
+            Identity { port: node as u16, position, rows, timeout, failover, handover, ..Identity::default() };
         let replica = Replica::new(identity, now);
-        link.wire = Some(Wire { conn, replica, input: Vec::new(), inflow: None, sync: None, whole: None });
+        link.wire = Some(Wire { conn, replica, input: Vec::new(), inflow: None, sync: None, whole: None, handing });
         self.link_says(node)
     }
 
@@ -230,7 +236,20 @@ impl World<'_> {
             let Some(wire) = self.machines[node].process.as_mut().and_then(|p| p.link.as_mut()?.wire.as_mut()) else {
                 return Ok(());
             };
-            let step = wire.replica.receive(&wire.input, now).map_err(broken)?;
+            let handing = wire.handing;
+            let step = match wire.replica.receive(&wire.input, now) {
+                Err(LinkError::Refused { step, reply }) if handing && wire.replica.asked() => {
+                    self.heir_refuses(node, &reply)?;
+                    return Err(broken(LinkError::Refused { step, reply }));
+                }
+                step => step.map_err(broken)?,
+            };
+            if handing && matches!(step.event, Some(Heard::Continue(_) | Heard::FullSync(_))) {
+                self.heir_accepts(node);
+            }
+            let Some(wire) = self.machines[node].process.as_mut().and_then(|p| p.link.as_mut()?.wire.as_mut()) else {
+                return Ok(());
+            };
             if let Some(Heard::Rows(_)) = step.event {
                 match self.rows_come(node)? {
                     true => continue,
@@ -346,14 +365,13 @@ impl World<'_> {
         let present = process.store.history();
         machine.name = Some(present.id);
         if renamed.is_some() {
-            let (content, incarnation) = (&machine.content, machine.incarnation);
+            let content = &machine.content;
             let known = self.truth.name(present.id).is_some_and(|name| name.content.agrees(content, content.end()));
             if !known {
                 let text = format!("node {node} takes the name {} for bytes that do not belong to it", present.id);
                 return Err(End::Violation(Violation(text)));
             }
-            let at = self.now + self.random.below(5);
-            self.queue.at(at, Event::Dismiss { node, incarnation });
+            self.dismiss(node);
         }
         self.trace(|| format!("node {node} goes on as {} at {:?}", present.id, present));
         self.stream_begins(node);

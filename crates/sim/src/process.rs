@@ -14,12 +14,14 @@ use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_log::LogOptions;
 use ardb_node::Node;
+use ardb_node::failover::Failover;
 use ardb_node::transfers::Transfers;
 use ardb_repl::rows::SyncId;
 use ardb_store::{Fsync, MemoryBudget, Store, StoreOptions};
 
 use crate::client::Request;
 use crate::feed::Feed;
+use crate::handover::At;
 use crate::link::Link;
 use crate::sabotage::{Apart, Sabotage, Skipping};
 use crate::settings::{DATABASES, Settings};
@@ -60,6 +62,9 @@ pub struct Process {
     pub requests: Vec<Request>,
     pub waits: Vec<Wait>,
     pub pinged: u64,
+    /// FAILOVER, and whether writes wait for it.
+    pub failover: Failover<At>,
+    pub paused: bool,
     /// What it sends as rows.
     pub transfers: Transfers,
     /// The true history of each of them.
@@ -78,6 +83,7 @@ impl Process {
     pub fn refresh_gates(&self) {
         let gates = &self.shared.gates;
         gates.read_only.store(gates.is_replica.load(Ordering::SeqCst), Ordering::SeqCst);
+        gates.log_rests.store(self.paused, Ordering::SeqCst);
     }
 }
 
@@ -119,6 +125,10 @@ pub struct Machine {
     pub shrank: Vec<u64>,
     /// When an operator put it under another node.
     pub reparented: Vec<u64>,
+    /// When it gave its role to which node.
+    pub heirs: Vec<(u64, usize)>,
+    /// What it has handed over with its role, unless by force, and to whom.
+    pub handed: Option<(Option<Offset>, usize)>,
     /// Disk operations fail from a while on, or there is no space.
     pub ill: bool,
     /// Unix time, ms; its clock is a little off.
@@ -147,6 +157,8 @@ impl Machine {
             promised: 0,
             shrank: Vec::new(),
             reparented: Vec::new(),
+            heirs: Vec::new(),
+            handed: None,
             ill: false,
             clock: Arc::new(AtomicI64::new(EPOCH)),
             skew: random.below(2000) as i64 - 1000,
@@ -228,6 +240,8 @@ impl Machine {
             requests: Vec::new(),
             waits: Vec::new(),
             pinged: now,
+            failover: Failover::default(),
+            paused: false,
             transfers: Transfers::default(),
             sources: HashMap::new(),
             pump_is_due: false,
@@ -236,6 +250,9 @@ impl Machine {
         ardb_node::replay::replay(process.node(), &mut |_| {}).map_err(|error| error.to_string())?;
         let upstream = ardb_node::role::take_up(process.node(), None).map_err(|error| error.to_string())?;
         process.upstream = upstream.and_then(|text| text.parse().ok());
+        if process.upstream.is_some() {
+            process.failover.resume(&process.store);
+        }
         process.refresh_gates();
         Ok((process, recovery))
     }

@@ -4,13 +4,21 @@ use std::collections::BTreeSet;
 
 use crate::event::Event;
 use crate::fault;
-use crate::process::Process;
+use crate::process::{Machine, Process};
 use crate::reference::each_command;
 use crate::work::token;
 use crate::{Violation, World};
 
 /// How long a healed group may take to come to rest, ms.
 const REST: u64 = 60_000;
+
+/// Whether an operator has put a node, or one that it gave its role to, under another one after a moment. `most` bounds how often the role went on.
+fn given_up(machines: &[Machine], node: usize, since: u64, most: usize) -> bool {
+    let machine = &machines[node];
+    let mut heirs = machine.heirs.iter().filter(|(at, _)| *at >= since);
+    machine.reparented.iter().any(|&at| at >= since)
+        || most > 0 && heirs.any(|&(at, heir)| given_up(machines, heir, at, most - 1))
+}
 
 impl World<'_> {
     /// All of it.
@@ -72,6 +80,9 @@ impl World<'_> {
             self.start(node)?;
         }
         // An operator decides who is the master.
+        for node in 0..self.machines.len() {
+            self.give_up_failover(node, "at the end of the round")?;
+        }
         let mut master = self.random.below(self.machines.len() as u64) as usize;
         let masters: Vec<usize> = (0..self.machines.len()).filter(|&node| self.upstream(node).is_none()).collect();
         if !masters.is_empty() && !self.random.one_in(4) {
@@ -97,6 +108,12 @@ impl World<'_> {
         let until = self.now + REST;
         loop {
             self.pass(self.now + 50)?;
+            // One that was asked to take a role before its master thought better of it may have heard so late.
+            for node in 0..self.machines.len() {
+                if node != master && self.machines[node].process.is_some() && self.upstream(node).is_none() {
+                    self.replicate(node, master);
+                }
+            }
             let Some(why) = self.unrest(master) else { break };
             if self.now > until {
                 return Err(Violation(format!("the group does not come to rest: {why}")));
@@ -126,6 +143,9 @@ impl World<'_> {
                     first.content.end(),
                     first.name
                 ));
+            }
+            if process.failover.running() || process.paused {
+                return Some(format!("node {node} is {}", process.failover.word(process.upstream.is_some())));
             }
             if !process.requests.is_empty() || !process.waits.is_empty() {
                 return Some(format!("clients wait at node {node}"));
@@ -174,7 +194,7 @@ impl World<'_> {
         }
         if let Some(name) = name {
             let machines = &self.machines;
-            let reparented = |node: usize, since: u64| machines[node].reparented.iter().any(|&at| at >= since);
+            let reparented = |node: usize, since: u64| given_up(machines, node, since, machines.len());
             let shrank =
                 |node: usize, from: u64, to: u64| machines[node].shrank.iter().any(|&at| at >= from && at <= to);
             self.truth.judge(name, &content, &reparented, &shrank)?;

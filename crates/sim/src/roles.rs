@@ -102,20 +102,27 @@ impl World<'_> {
                 }
             }
             Fault::Promote(node) => {
-                if self.promote(node)? && self.random.one_in(2) {
+                if !self.holds_the_role(node) && self.promote(node)? && self.random.one_in(2) {
                     self.announce(node);
                 }
             }
             Fault::Replicate(node, other) => {
                 // Two nodes that follow each other would never hear of anything.
-                if !self.follows(other, node) {
+                if !self.follows(other, node) && !self.holds_the_role(node) {
                     self.replicate(node, other);
                 }
             }
+            Fault::HandOver => self.hand_over()?,
+            Fault::Abort(node) => self.give_up_failover(node, "by a client")?,
             Fault::FailOver => self.fail_over(later)?,
             Fault::Announce(node) => self.announce(node),
         }
         Ok(())
+    }
+
+    /// Whether nobody may change a node's role, since it is handing it over.
+    fn holds_the_role(&self, node: usize) -> bool {
+        self.machines[node].process.as_ref().is_some_and(|process| process.failover.holds_the_role())
     }
 
     /// Clients learn of a master.
@@ -145,6 +152,11 @@ impl World<'_> {
 
     /// REPLICAOF NO ONE. Gives whether the node is a master now that was none.
     pub fn promote(&mut self, node: usize) -> Result<bool, Violation> {
+        self.promote_as(node, Kind::Promotion)
+    }
+
+    /// The same, for another reason.
+    pub fn promote_as(&mut self, node: usize, kind: Kind) -> Result<bool, Violation> {
         let now = self.now;
         let Some(process) = &mut self.machines[node].process else { return Ok(false) };
         if process.upstream.is_none() {
@@ -156,6 +168,7 @@ impl World<'_> {
         let parts = Node { store: &store, shared: &shared, host: &NoHost };
         let promoted = role::promote(parts, || {
             process.upstream = None;
+            process.failover.forget_resumed();
             process.refresh_gates();
         });
         match promoted {
@@ -171,17 +184,8 @@ impl World<'_> {
                 }
                 machine.name = Some(history.id);
                 machine.name_in_doubt = false;
-                let incarnation = machine.incarnation;
-                self.truth.born(
-                    history.id,
-                    Some((history.second, content.end())),
-                    Kind::Promotion,
-                    node,
-                    now,
-                    &content,
-                );
-                let at = now + self.random.below(5);
-                self.queue.at(at, Event::Dismiss { node, incarnation });
+                self.truth.born(history.id, Some((history.second, content.end())), kind, node, now, &content);
+                self.dismiss(node);
                 self.trace(|| format!("node {node} is a master: {history:?}"));
                 // It has said at once which database is selected.
                 self.note_log(node)?;
@@ -194,6 +198,15 @@ impl World<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// All replicas of a node must reconnect, which they hear a little later.
+    pub fn dismiss(&mut self, node: usize) {
+        let at = self.now + self.random.below(5);
+        let incarnation = self.machines[node].incarnation;
+        let Some(process) = &self.machines[node].process else { return };
+        let conns = process.feeds.iter().filter(|(_, feed)| feed.peer.is_some()).map(|(conn, _)| *conn).collect();
+        self.queue.at(at, Event::Dismiss { node, incarnation, conns });
     }
 
     /// REPLICAOF.
@@ -212,6 +225,7 @@ impl World<'_> {
         }
         // Under the writer lock in the server.
         process.upstream = Some(other);
+        process.failover.forget_resumed();
         process.shared.gates.is_replica.store(true, Ordering::SeqCst);
         process.refresh_gates();
         process.waits.clear();

@@ -16,17 +16,20 @@ pub enum Sabotage {
     IdKept,
     /// A replica acknowledges what it has received before it has appended it.
     AckBeforeAppend,
+    /// FAILOVER asks a replica to take the role before it has everything.
+    HandedOverEarly,
     /// A full sync by rows that goes on over a new link goes on some rows too far.
     ResumedTooFar,
 }
 
 impl Sabotage {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Sabotage); 4] = [
+    pub const ALL: [(&'static str, Sabotage); 5] = [
         ("position-apart", Sabotage::PositionApart),
         ("id-kept", Sabotage::IdKept),
         ("ack-before-append", Sabotage::AckBeforeAppend),
         ("resumed-too-far", Sabotage::ResumedTooFar),
+        ("handed-over-early", Sabotage::HandedOverEarly),
     ];
 }
 

@@ -50,6 +50,8 @@ pub enum Kind {
     Root,
     /// REPLICAOF NO ONE.
     Promotion,
+    /// FAILOVER without force, from a node, whose new master was told that it must have everything if `checked`.
+    HandOver { from: usize, checked: bool },
     /// The machine lost power; so much of its log was durable then.
     PowerLoss { synced: u64, always: bool },
 }
@@ -170,7 +172,7 @@ impl Truth {
         order.sort_by_key(|&i| self.writes[i].end);
         let path = self.path(id);
         let (mut hash, mut at) = (0, 0u64);
-        let mut lost = [0; 3];
+        let mut lost_here = [0; 3];
         for i in order {
             let write = &self.writes[i];
             let present = write.end <= content.end() && {
@@ -190,7 +192,7 @@ impl Truth {
                 if !reparented(write.node, write.at) {
                     return violation(format!("{what} is gone, although its node was never given to another history"));
                 }
-                lost[0] += 1;
+                lost_here[0] += 1;
                 continue;
             };
             // The oldest name after it that begins before the write.
@@ -203,7 +205,15 @@ impl Truth {
                     if always || write.end <= synced {
                         return violation(format!("{what} is gone after a power failure, although it was durable"));
                     }
-                    lost[1] += 1;
+                    lost_here[1] += 1;
+                }
+                Kind::HandOver { from, checked } => {
+                    // It had everything. If it was told so, both sides must have lost power for that.
+                    let lost = |node: usize| shrank(node, write.at, child.born);
+                    if !lost(child.node) || checked && !lost(from) {
+                        return violation(format!("{what} is gone, although the role was handed over with it"));
+                    }
+                    lost_here[2] += 1;
                 }
                 Kind::Promotion => {
                     let since = write.confirmed.iter().find(|(node, _)| *node == child.node).map(|(_, since)| *since);
@@ -216,13 +226,13 @@ impl Truth {
                             child.node
                         ));
                     }
-                    lost[2] += 1;
+                    lost_here[2] += 1;
                 }
                 // A root has no parent, so it is nobody's child.
                 Kind::Root => return violation(format!("{what} is gone: the names make no sense")),
             }
         }
-        for (sum, more) in self.lost.iter_mut().zip(lost) {
+        for (sum, more) in self.lost.iter_mut().zip(lost_here) {
             *sum += more;
         }
         Ok(())

@@ -48,7 +48,10 @@ impl World<'_> {
         process.transfers.tick(&process.store, self.settings.transfers, now + 1);
         let store = process.store.clone();
         let parts = Node { store: &store, shared: &process.shared, host: &NoHost };
-        if let Ok(due) = expire::due(parts, &process.reader.begin(), unix, 64)
+        // While writes wait nothing else enters the log either.
+        let rests = process.failover.running();
+        if !rests
+            && let Ok(due) = expire::due(parts, &process.reader.begin(), unix, 64)
             && !due.is_empty()
         {
             let mut txn = store.write();
@@ -56,7 +59,7 @@ impl World<'_> {
             expire::delete(parts, &mut batch, &due);
             let _ = batch.store().commit();
         }
-        if now - process.pinged >= self.settings.ping {
+        if now - process.pinged >= self.settings.ping && !rests {
             process.pinged = now;
             if process
                 .feeds
@@ -84,6 +87,10 @@ impl World<'_> {
         let (name, hash) = (self.machines[node].name, self.machines[node].content.hash);
         let Some(process) = &mut self.machines[node].process else { return Ok(()) };
         process.burst_is_due = false;
+        if process.paused {
+            // They are looked at again when it is over.
+            return Ok(());
+        }
         let requests = std::mem::take(&mut process.requests);
         let (store, shared) = (process.store.clone(), process.shared.clone());
         let parts = Node { store: &store, shared: &shared, host: &NoHost };

@@ -114,9 +114,17 @@ impl<'t> World<'t> {
             Event::Load { node, incarnation, link } if alive(self, node, incarnation) => self.link_loads(node, link),
             Event::Pump { node, incarnation } if alive(self, node, incarnation) => self.pump(node),
             Event::Burst { node, incarnation } if alive(self, node, incarnation) => self.burst(node),
-            Event::Dismiss { node, incarnation } if alive(self, node, incarnation) => {
+            Event::Look { node, incarnation } if alive(self, node, incarnation) => self.look_at_failover(node),
+            Event::Hand { node, incarnation, target, complete } if alive(self, node, incarnation) => {
+                self.follow_heir(node, target, complete)
+            }
+            Event::Dismiss { node, incarnation, conns } if alive(self, node, incarnation) => {
                 if let Some(process) = &mut self.machines[node].process {
-                    process.feeds.values_mut().for_each(|feed| feed.dismissed = true);
+                    for conn in conns {
+                        if let Some(feed) = process.feeds.get_mut(&conn) {
+                            feed.dismissed = true;
+                        }
+                    }
                 }
                 self.pump_soon(node);
                 Ok(())
@@ -130,6 +138,8 @@ impl<'t> World<'t> {
             }
             Event::Tick { .. }
             | Event::Load { .. }
+            | Event::Look { .. }
+            | Event::Hand { .. }
             | Event::Pump { .. }
             | Event::Burst { .. }
             | Event::Dismiss { .. }
@@ -324,6 +334,7 @@ impl<'t> World<'t> {
         };
         let (end, history) = (process.store.log().end().0, process.store.history());
         let upstream = process.upstream;
+        self.counts.handovers_resumed += u64::from(process.failover.running());
         machine.process = Some(process);
         if recovery.engine_ahead {
             return Err(Violation(format!("the engine of node {node} was found ahead of its log")));
