@@ -157,7 +157,7 @@ impl Appender {
             Some(ahead) if len == self.shared.options.file_len(0) => ahead.take(),
             _ => None,
         };
-        let (segment, writer) = create_segment(&self.shared, &header, spare)?;
+        let (segment, writer) = create_segment(&self.shared, &header, spare, replace)?;
         self.shared.names_dirty.store(true, Ordering::Release);
         {
             let mut segments = self.shared.segments.write();
@@ -279,18 +279,20 @@ pub(crate) fn first_segment(
 ) -> Result<(Arc<Segment>, RegionWriter), DiskError> {
     let file_len = shared.options.file_len(0) as u64;
     let header = SegmentHeader { epoch, first: start, previous: None, file_len };
-    let (segment, writer) = create_segment(shared, &header, None)?;
+    let (segment, writer) = create_segment(shared, &header, None, false)?;
     writer.region().sync(0..segment::HEADER_BYTES)?;
     shared.disk.sync_dir(&shared.dir)?;
     segment.synced.store(segment::HEADER_BYTES, Ordering::Release);
     Ok((segment, writer))
 }
 
-/// Makes a segment from the spare file or a new one, and gives it its name. After an error there is none.
+/// Makes a segment from the spare file or a new one, and gives it its name. After an error there is none. `replaces` says that the name is that of a segment
+/// which a power failure must find whole, if not the new one: that may be all that there is of the log.
 fn create_segment(
     shared: &Shared,
     header: &SegmentHeader,
     spare: Option<Spare>,
+    replaces: bool,
 ) -> Result<(Arc<Segment>, RegionWriter), DiskError> {
     let disk = &*shared.disk;
     let len = header.file_len as usize;
@@ -312,7 +314,8 @@ fn create_segment(
     writer.publish(segment::HEADER_BYTES);
     debug_assert_eq!(SegmentHeader::decode(writer.contents()), Ok(*header));
     let path = shared.dir.join(segment::file_name(header.epoch, header.first));
-    if let Err(error) = disk.rename(&temporary, &path) {
+    let settled = if replaces { writer.region().sync(0..segment::HEADER_BYTES) } else { Ok(()) };
+    if let Err(error) = settled.and_then(|()| disk.rename(&temporary, &path)) {
         drop(writer);
         let _ = disk.remove(&temporary);
         return Err(error);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ardb_base::disk::SimDisk;
 use ardb_base::id::{Generation, Offset, ReplId};
+use ardb_base::random::Random;
 use ardb_commands::{Host, Shared, Table, cmd};
 use ardb_engine::Rows;
 use ardb_engine::faulty::{Call, Faults, FaultyEngine};
@@ -371,4 +372,20 @@ fn a_failover_is_complete_only_if_it_is_not_forced_and_the_target_can_check_it()
     assert_eq!(failover.look(&[candidate(1, 9, true)], Offset(10), 99), Look::Rest);
     let Look::Hand(hand) = failover.look(&[candidate(1, 9, true)], Offset(10), 100) else { panic!("the time is up") };
     assert_eq!((hand.end, hand.how), (None, Handing::Plain));
+}
+
+/// Found by the simulator: the first frame of a log, if it was longer than a segment, took the place of the empty segment that was durable, and was not so itself.
+/// A machine that lost power then came back without a log.
+#[test]
+fn a_first_frame_longer_than_a_segment_leaves_a_log_over_a_power_failure() {
+    for seed in 0..200 {
+        let disk = SimDisk::new();
+        let store = open(&disk);
+        frame(&store, &["SET", "long", &"x".repeat(6000)]);
+        drop(store);
+        disk.power_loss(&mut Random::new(seed));
+        let (store, _, recovery) = open_with_recovery(&disk);
+        assert!(!recovery.engine_ahead, "seed {seed}");
+        assert_eq!(store.log().start(), Offset(0));
+    }
 }
