@@ -70,7 +70,8 @@ impl Worker {
         self.care.count(looks, slow);
         // What its socket had to say meanwhile was said to nobody.
         (connection.readable, connection.end_ahead) = (true, true);
-        connection.looked_at = true;
+        // What comes in from now on was not looked at; but what waits was, and need not go away again.
+        connection.looked_at = connection.input.next().is_some();
         self.connections[slot] = Some(connection);
         self.away -= 1;
         for message in std::mem::take(&mut self.late) {

@@ -148,8 +148,15 @@ pub fn read(log: &str) -> Given {
     given
 }
 
-/// Says why a full resync was needed; `None` if nothing explains it. `replica` is the log of the server that got it.
-pub fn explain(names: &Names, full: &Full, replica: &str) -> Option<&'static str> {
+/// Whether this server had been sent everything up to the offset `first` before that time, so that its log begins there.
+fn begins_at(log: &str, first: u64, when: &str) -> bool {
+    log.lines()
+        .filter(|line| line.contains("Full resync from master") && time(line).is_some_and(|time| time < when))
+        .any(|line| line.rsplit(':').next().and_then(number) == Some(first))
+}
+
+/// Says why a full resync was needed; `None` if nothing explains it. `replica` is the log of the server that got it, `master` of the one that gave it.
+pub fn explain(names: &Names, full: &Full, replica: &str, master: &str) -> Option<&'static str> {
     let nobody = |id: &str| id.bytes().all(|byte| byte == b'0');
     match &full.refusal {
         // One that has never had anything, or a Redis that has begun to receive everything, has nothing to go on from.
@@ -164,7 +171,7 @@ pub fn explain(names: &Names, full: &Full, replica: &str) -> Option<&'static str
         }
         // Backlogs are larger than all that is written.
         Some(Refusal::Backlog { asked, held: Some((first, _)) }) => (asked < first
-            && full.line.contains("before it 0000"))
+            && begins_at(master, *first, &full.time))
         .then_some("its new master's log begins with a full resync of its own"),
         Some(Refusal::Backlog { held: None, .. }) => {
             Some("it is ahead of its new master, or that one's backlog is young")
@@ -216,7 +223,8 @@ mod tests {
         let log = format!("{refusal}\n1:M 22 Nov 2026 16:00:05.000 * Full resync requested by replica 127.0.0.1:77\n");
         let given = read(&log);
         assert_eq!((given.full.len(), given.full[0].port), (1, 77), "{log}");
-        explain(&names(), &given.full[0], replica)
+        let master = "9:S 22 Nov 2026 16:00:02.000 * Full resync from master by rows: x:55\n";
+        explain(&names(), &given.full[0], replica, master)
     }
 
     fn redis(asked: char, first: char, second: char) -> Option<&'static str> {
@@ -254,7 +262,9 @@ mod tests {
         assert_eq!(ours("its history parted from ours at 60", 'b', 'd', 'b'), None);
         assert_eq!(ours("the log holds 10 to 40", 'd', 'd', 'b'), Some("it is ahead of its new master"));
         assert_eq!(ours("the log holds 10 to 60", 'd', 'd', 'b'), None);
-        assert_eq!(ours("the log holds 55 to 60", 'd', 'd', 'b'), None);
+        assert_eq!(ours("the log holds 54 to 60", 'd', 'd', '0'), None);
+        // Whatever its history is called by now.
+        assert!(ours("the log holds 55 to 60", 'd', 'd', 'b').is_some());
         assert!(ours("the log holds 55 to 60", 'd', 'd', '0').is_some());
     }
 

@@ -315,7 +315,7 @@ impl Chaos {
                 full += 1;
                 let replica = self.nodes.iter().find(|node| node.server.port == each.port);
                 let (name, log) = replica.map_or(("?", String::new()), |replica| (&replica.name, replica.server.log()));
-                let reason = explain(&self.names, each, &log);
+                let reason = explain(&self.names, each, &log, &node.server.log());
                 let shown = reason.unwrap_or("UNEXPLAINED");
                 println!("full resync of {name} by {}: {shown}\n    {}", node.name, each.line);
                 explain::count(&mut reasons, shown);
