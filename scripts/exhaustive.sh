@@ -36,7 +36,7 @@ for part in "${parts[@]}"; do
     demo) command=(scripts/demo.sh) ;;
     tcl) command=(scripts/tcl-suite.sh) ;;
     tclrepl) command=(scripts/tcl-replication.sh) ;;
-    bench) command=(scripts/bench.sh) ;;
+    bench) command=("$target/release/bench" --rounds "${ROUNDS:-3}" --goals "${GOALS:-1=0.8,16=0.5}") ;;
     syncbench) command=("$target/release/syncbench" --keys "${KEYS:-5000000}") ;;
     lagbench) command=("$target/release/lagbench" --rounds "${LAG_ROUNDS:-3}" --goals yes) ;;
     away) command=("$target/release/away" --seconds "${AWAY:-600}" --replicas "${AWAY_REPLICAS:-ardb}") ;;

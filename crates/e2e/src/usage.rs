@@ -90,6 +90,26 @@ pub fn on_disk(dir: &Path) -> Result<u64> {
     Ok(std::fs::read_dir(dir)?.flatten().filter_map(|file| Some(file.metadata().ok()?.blocks() * BLOCK)).sum())
 }
 
+/// As [`on_disk`], with the folders in it.
+///
+/// # Errors
+/// If there is no such folder.
+pub fn tree_on_disk(dir: &Path) -> Result<u64> {
+    let inner =
+        std::fs::read_dir(dir)?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink());
+    Ok(on_disk(dir)? + inner.map(|path| tree_on_disk(&path).unwrap_or(0)).sum::<u64>())
+}
+
+/// The bytes that a process has caused to be written to the disk.
+///
+/// # Errors
+/// If there is no such process, or the kernel does not say.
+pub fn written(pid: u32) -> Result<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+    bytes.ok_or_else(|| error(format!("process {pid} has no write_bytes")))
+}
+
 /// Lets the process's peak of memory begin anew.
 ///
 /// # Errors
