@@ -173,7 +173,7 @@ pub trait Host: Send + Sync {
     /// A script that had been over its limit has ended.
     fn script_is_over(&self) {}
 
-    /// A command of a stream or of the log was executed, not a client's; for the server's statistics.
+    /// A command was executed that is no client's own request: one of a stream or of the log, or within EXEC or a script; for the server's statistics.
     fn followed(&self, _command: &'static crate::Command, _failed: bool) {}
 }
 

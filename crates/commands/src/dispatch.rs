@@ -129,7 +129,9 @@ pub fn meets_due_key(
     due
 }
 
-fn will_queue(session: &Session, command: &Command) -> bool {
+/// Whether this command of this client waits for its EXEC.
+#[must_use]
+pub fn will_queue(session: &Session, command: &Command) -> bool {
     session.multi.is_some() && !matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 

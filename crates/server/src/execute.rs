@@ -46,11 +46,15 @@ impl<'a> Run<'a> {
                 if server.clients.monitors.load(Ordering::Relaxed) > 0 {
                     server.feed_monitors(info, ctx.session, command, args, start);
                 }
+                // What waits for EXEC is called, and counted, there.
+                let waits = dispatch::will_queue(ctx.session, command);
                 let outcome = dispatch::execute(&mut ctx, command, args);
                 let took = (clock::unix_us() - start).max(0) as u64;
                 server.stats.changes.add(ctx.dirty);
                 let failed = ctx.out.bytes().get(reply_start) == Some(&b'-');
-                server.calls.called(command, took, failed);
+                if !waits || failed {
+                    server.calls.called(command, took, failed);
+                }
                 if !args[0].eq_ignore_ascii_case(command.name.as_bytes()) {
                     ctx.session.last_command = server.calls.name(command);
                 }

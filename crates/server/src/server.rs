@@ -108,7 +108,7 @@ impl Host for Server {
     }
 
     fn followed(&self, command: &'static Command, failed: bool) {
-        // A stream is executed in batches, whose time belongs to no single command.
+        // A stream is executed in batches, whose time belongs to no single command; that of EXEC and of a script counts as theirs.
         self.calls.called(command, 0, failed);
     }
 }

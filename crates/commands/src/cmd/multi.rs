@@ -111,7 +111,9 @@ fn exec(ctx: &mut Ctx<'_>, _args: &[&[u8]]) -> CmdResult {
     ctx.depth += 1;
     for queued in &queue.commands {
         let args: Vec<&[u8]> = queued.args.iter().map(|arg| &arg[..]).collect();
+        let start = ctx.out.len();
         let outcome = dispatch::call(ctx, queued.command, &args);
+        ctx.host.followed(queued.command, ctx.out.bytes().get(start) == Some(&b'-'));
         debug_assert_eq!(outcome, Outcome::Done, "nothing blocks inside EXEC");
     }
     ctx.depth -= 1;

@@ -261,3 +261,23 @@ fn a_script_that_overwrites_a_value_again_and_again_keeps_one() {
     client.must("EXEC").unwrap();
     assert!(peak("after EXEC") - before < 100_000);
 }
+
+#[test]
+fn what_scripts_and_transactions_call_is_counted() {
+    let server = Setup::ardb().start().unwrap();
+    let mut client = server.client().unwrap();
+    client.must("CONFIG RESETSTAT").unwrap();
+    client.must("SET a 1").unwrap();
+    client
+        .call(&["EVAL", "redis.call('set', KEYS[1], 0); redis.pcall('lpush', KEYS[1], 'x'); return 1", "1", "a"])
+        .unwrap();
+    for words in ["MULTI", "SET a 2", "LPUSH a x", "EXEC"] {
+        client.ask(words).unwrap();
+    }
+    let stats = client.info("commandstats").unwrap();
+    for (command, calls, failed) in [("set", 3, 0), ("lpush", 2, 2), ("eval", 1, 0), ("exec", 1, 0)] {
+        let line = &stats[&format!("cmdstat_{command}")];
+        let is = |part: &str| line.split(',').any(|field| field == part);
+        assert!(is(&format!("calls={calls}")) && is(&format!("failed_calls={failed}")), "{command}: {line}");
+    }
+}

@@ -315,6 +315,7 @@ fn redis_call(lua: &Lua, ctx: &mut Ctx<'_>, run: &mut Run, args: &MultiValue) ->
         ctx.out.null_array();
     }
     let failed = ctx.out.bytes().first() == Some(&b'-');
+    ctx.host.followed(command, failed);
     let sorted = if ctx.origin == Origin::Stream && SORTED_IN_STREAMS.contains(&command.name) {
         convert::sorted(ctx.out.bytes())
     } else {
