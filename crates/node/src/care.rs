@@ -68,12 +68,18 @@ impl Care {
         false
     }
 
-    /// Looks at the row of a key. Gives whether it came from the disk.
-    pub fn look_at(view: &ReadTxn<'_>, db: u32, key: &[u8], slow_after: Duration, clock: fn() -> Duration) -> bool {
+    /// Looks at the row of a key. Gives what [`Measured::end`] does.
+    pub fn look_at(
+        view: &ReadTxn<'_>,
+        db: u32,
+        key: &[u8],
+        slow_after: Duration,
+        clock: fn() -> Duration,
+    ) -> (u32, u32) {
         let measured = Measured::begin(clock);
         // What cannot be read here will be reported by the command itself.
         let _ = view.get(At::new(view, db, key, UnixMs::MIN).row());
-        measured.end(slow_after).1 > 0
+        measured.end(slow_after)
     }
 
     /// So many were looked at, of which so many were slow.
@@ -128,7 +134,7 @@ impl Foresight {
 
     /// Notes a key. Gives whether there is room for another one.
     #[inline]
-    pub fn expect(&mut self, view: &ReadTxn<'_>, db: u32, key: &[u8]) -> bool {
+    pub fn note(&mut self, view: &ReadTxn<'_>, db: u32, key: &[u8]) -> bool {
         if self.rows.len() < Self::MOST {
             self.rows.push((view.keyspace(db).0, key_hash(key)));
         }

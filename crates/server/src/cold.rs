@@ -158,8 +158,8 @@ impl Looks {
         let _done = Done(self);
         let view = reader.begin();
         while let Some((db, key)) = self.keys.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let slow = Care::look_at(&view, *db, key, self.slow_after, clock::monotonic);
-            self.slow.fetch_add(u32::from(slow), Ordering::Relaxed);
+            let (_, slow) = Care::look_at(&view, *db, key, self.slow_after, clock::monotonic);
+            self.slow.fetch_add(slow, Ordering::Relaxed);
         }
     }
 }

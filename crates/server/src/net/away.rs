@@ -117,7 +117,8 @@ impl Connection {
     /// from the disk.
     fn execute_away(&mut self, server: &Arc<Server>, reader: &mut Reader, slow_after: Duration) -> (u32, u32) {
         let view = reader.begin();
-        let measured = Measured::begin(clock::monotonic);
+        let (mut looks, mut slow) = (0, 0);
+        let mut count = |(more, of_them)| (looks, slow) = (looks + more, slow + of_them);
         let mut left = REQUESTS;
         while left > 0
             && !self.killed()
@@ -125,7 +126,9 @@ impl Connection {
             && self.runnable_now(server)
             && !self.needs_writer(server, &view)
         {
+            let measured = Measured::begin(clock::monotonic);
             let waiting = self.step(server, Access::Read(&view), clock::unix_ms());
+            count(measured.end(slow_after));
             debug_assert!(waiting.is_none(), "a command that may block takes the lock");
             left -= 1;
         }
@@ -135,13 +138,13 @@ impl Connection {
                     && command.flags.has(Flags::WRITE)
                 {
                     command.keys.each(args, |index| {
-                        Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic);
+                        count(Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic));
                     });
                 }
                 left = left.saturating_sub(1);
                 left > 0
             });
         }
-        measured.end(slow_after)
+        (looks, slow)
     }
 }

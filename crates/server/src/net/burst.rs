@@ -163,7 +163,7 @@ impl Worker {
             let mut room = true;
             connection.input.each(|request, args| {
                 if let Ok(command) = &request.command {
-                    command.keys.each(args, |index| room &= foresight.expect(&view, session.db, args[index]));
+                    command.keys.each(args, |index| room &= foresight.note(&view, session.db, args[index]));
                 }
                 room
             });
@@ -179,10 +179,10 @@ impl Worker {
         let mut writers = Vec::new();
         let server = &self.server;
         let view = self.reader.begin();
+        let (mut asked, mut ran) = (false, false);
         for &slot in slots {
             let Some(connection) = &mut self.connections[slot] else { continue };
             connection.held = false;
-            let measured = Measured::begin(clock::monotonic);
             while !connection.killed() && connection.runnable_now(server) {
                 if connection.needs_writer(server, &view) {
                     if server.shared.gates.busy_script.load(Ordering::Relaxed) {
@@ -195,16 +195,24 @@ impl Worker {
                 }
                 let changes = connection.shuns_writer();
                 // Only commands that take the lock may block.
+                // Once the engine is asked at all, each request is timed: among others that are quick a quick look into it would seem slow.
+                let (before, measured) =
+                    (ardb_store::engine_reads(), self.asks_engine.then(|| Measured::begin(clock::monotonic)));
                 let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
                 debug_assert!(waiting.is_none(), "a command that may block takes the lock");
+                if let Some(measured) = measured {
+                    let (looks, slow) = measured.end(self.care.slow_after());
+                    self.care.count(looks, slow);
+                }
+                (asked, ran) = (asked | (ardb_store::engine_reads() != before), true);
                 // What follows a command that may have changed the data reads at a later point in time.
                 if changes || connection.info.handing_over.load(Ordering::Acquire) {
                     break;
                 }
             }
-            let (looks, slow) = measured.end(self.care.slow_after());
-            self.care.count(looks, slow);
         }
+        // A round without requests says nothing.
+        self.asks_engine = asked || (self.asks_engine && !ran);
         writers
     }
 
@@ -225,8 +233,8 @@ impl Worker {
                     command.keys.each(args, |index| {
                         if care.look() {
                             let slow_after = care.slow_after();
-                            let slow = Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic);
-                            care.count(1, u32::from(slow));
+                            let (_, slow) = Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic);
+                            care.count(1, slow);
                         }
                     });
                 }

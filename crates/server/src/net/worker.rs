@@ -45,6 +45,8 @@ pub struct Worker {
     pub(super) work: Vec<usize>,
     pub(super) care: Care,
     pub(super) foresight: Foresight,
+    /// Requests of the last round asked the engine for rows.
+    pub(super) asks_engine: bool,
     poll: Poll,
     pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
@@ -90,6 +92,7 @@ impl Worker {
             work: Vec::new(),
             care: Care::new(server.slow_after()),
             foresight: Foresight::default(),
+            asks_engine: false,
             poll,
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,

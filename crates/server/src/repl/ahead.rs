@@ -37,7 +37,7 @@ impl ReadAhead {
             let is_large = view.is_large();
             let any = inflow.each_key(server.node(), &mut |db, key| {
                 if is_large {
-                    foresight.expect(&view, db, key);
+                    foresight.note(&view, db, key);
                 }
                 let high = care.is_high();
                 if !care.look() {
@@ -47,8 +47,8 @@ impl ReadAhead {
                     cold.push((db, key));
                     return;
                 }
-                let slow = Care::look_at(&view, db, key, care.slow_after(), clock::monotonic);
-                care.count(1, u32::from(slow));
+                let (_, slow) = Care::look_at(&view, db, key, care.slow_after(), clock::monotonic);
+                care.count(1, slow);
             });
             foresight.fetch(&view);
             any
