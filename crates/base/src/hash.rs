@@ -5,8 +5,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Number of slots of a Redis Cluster.
 pub const SLOTS: u16 = 16384;
 
-const CRC16: [u16; 256] = {
-    let mut table = [0u16; 256];
+/// `CRC16[n][byte]`: the sum of `byte` with `n` zero bytes behind it.
+static CRC16: [[u16; 256]; 4] = {
+    let mut tables = [[0u16; 256]; 4];
     let mut i = 0;
     while i < 256 {
         let mut crc = (i as u16) << 8;
@@ -15,16 +16,34 @@ const CRC16: [u16; 256] = {
             crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
             bit += 1;
         }
-        table[i] = crc;
+        tables[0][i] = crc;
         i += 1;
     }
-    table
+    let mut n = 1;
+    while n < 4 {
+        let mut i = 0;
+        while i < 256 {
+            let crc = tables[n - 1][i];
+            tables[n][i] = (crc << 8) ^ tables[0][(crc >> 8) as usize];
+            i += 1;
+        }
+        n += 1;
+    }
+    tables
 };
 
 /// CRC-16/XMODEM, which Redis Cluster uses for slots.
 #[must_use]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, b| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ b)])
+    // Four bytes at a time, whose sums do not wait for each other.
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let crc = fours.iter().fold(0u16, |crc, [a, b, c, d]| {
+        CRC16[3][usize::from((crc >> 8) as u8 ^ a)]
+            ^ CRC16[2][usize::from(crc as u8 ^ b)]
+            ^ CRC16[1][usize::from(*c)]
+            ^ CRC16[0][usize::from(*d)]
+    });
+    rest.iter().fold(crc, |crc, b| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ b)])
 }
 
 /// The Redis Cluster slot of a key: only the text in the first non-empty `{...}` counts, if there is one.
@@ -56,6 +75,16 @@ mod tests {
     #[test]
     fn slots_are_those_of_redis_cluster() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
+        let bitwise = |bytes: &[u8]| {
+            bytes.iter().fold(0u16, |crc, byte| {
+                (0..8)
+                    .fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc >> 15 == 1 { 0x1021 } else { 0 })
+            })
+        };
+        let bytes: Vec<u8> = (0..100u8).map(|n| n.wrapping_mul(37)).collect();
+        for len in 0..bytes.len() {
+            assert_eq!(crc16(&bytes[..len]), bitwise(&bytes[..len]), "{len} bytes");
+        }
         assert_eq!(slot(b"foo"), 12182);
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
         assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);

@@ -14,4 +14,5 @@ pub mod glob;
 pub mod hash;
 pub mod id;
 pub mod number;
+pub mod prefetch;
 pub mod random;

@@ -17,6 +17,7 @@ mod e2e {
     pub mod links;
     pub mod liveness;
     pub mod matrix;
+    pub mod moves;
     pub mod newer;
     pub mod operators;
     pub mod pipelines;

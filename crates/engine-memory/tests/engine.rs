@@ -46,6 +46,60 @@ mod wrapped {
     ardb_engine::conformance_tests!(|| Wrapped(MemoryEngine::new()));
 }
 
+mod with_presence {
+    use super::*;
+    use ardb_engine::presence::{PresenceEngine, Survey};
+    use ardb_engine::{RowKey, Space};
+
+    struct WithPresence(MemoryEngine);
+
+    impl Home for WithPresence {
+        fn open(&self) -> Arc<dyn Engine> {
+            Arc::new(PresenceEngine::new(Arc::new(self.0.clone()), 1 << 20).expect("no faults here"))
+        }
+    }
+
+    ardb_engine::conformance_tests!(|| WithPresence(MemoryEngine::new()));
+
+    fn row(order: u64) -> RowKey<'static> {
+        RowKey::new(Space::Key, 7, order, b"tail")
+    }
+
+    fn put(engine: &dyn Engine, orders: impl Iterator<Item = u64>) {
+        let mut rows = Changes::puts(orders.map(|order| (row(order).encoded(), "x")));
+        engine.commit(&[], &mut rows).expect("no faults here");
+    }
+
+    #[test]
+    fn what_is_absent_is_known_at_once_in_an_engine_that_was_empty() {
+        let engine = PresenceEngine::new(Arc::new(MemoryEngine::new()), 1 << 20).expect("no faults here");
+        assert!(engine.snapshot().lacks(&row(1)));
+        put(&engine, 0..1000);
+        let snapshot = engine.snapshot();
+        assert!((0..1000).all(|order| !snapshot.lacks(&row(order))));
+        assert!((1000..2000).filter(|order| !snapshot.lacks(&row(*order))).count() < 50);
+    }
+
+    #[test]
+    fn and_in_others_after_a_survey_during_which_commits_go_on() {
+        let home = MemoryEngine::new();
+        put(&home, (0..1000).map(|n| n * 10));
+        let engine = PresenceEngine::new(Arc::new(home), 1 << 20).expect("no faults here");
+        let (mut from, mut parts) = (Vec::new(), 0);
+        while engine.survey(&mut from, 64).expect("no faults here") != Survey::Over {
+            assert!(!engine.snapshot().lacks(&row(5)), "nothing is certain yet");
+            // Before and behind the place where the survey stands.
+            put(&engine, [parts + 1, 9_000 + parts].into_iter());
+            parts += 1;
+        }
+        assert!(parts > 10);
+        let snapshot = engine.snapshot();
+        let there = (0..1000).map(|n| n * 10).chain(1..=parts).chain(9_000..9_000 + parts);
+        assert!(there.clone().all(|order| !snapshot.lacks(&row(order))));
+        assert!((20_000..30_000).filter(|order| !snapshot.lacks(&row(*order))).count() < 300);
+    }
+}
+
 #[test]
 fn crash_steps_pass_their_own_check() {
     let engine = MemoryEngine::new();

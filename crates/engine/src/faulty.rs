@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::{ChangeSource, Cursor, Engine, EngineError, EngineStats, Snapshot, Value};
+use crate::{ChangeSource, Cursor, Engine, EngineError, EngineStats, RowKey, Snapshot, Value};
 
 /// What is counted, and can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,10 @@ impl Snapshot for FaultySnapshot {
 
     fn cursor(&self, range: Range<&[u8]>) -> Box<dyn Cursor + '_> {
         Box::new(FaultyCursor { inner: self.inner.cursor(range), faults: &self.faults, lost: false })
+    }
+
+    fn lacks(&self, key: &RowKey<'_>) -> bool {
+        self.inner.lacks(key)
     }
 }
 

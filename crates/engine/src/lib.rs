@@ -6,6 +6,7 @@
 
 pub mod conformance;
 pub mod faulty;
+pub mod presence;
 pub mod row;
 
 use std::fmt;
@@ -83,6 +84,17 @@ pub trait Engine: Send + Sync {
 pub trait Snapshot: Send + Sync {
     /// The value of the row `key` (encoded), if there is one. One copy at most.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, EngineError>;
+
+    /// Whether it is certain, without a look at the disk, that there is no such row. `false` says nothing.
+    fn lacks(&self, key: &RowKey<'_>) -> bool {
+        let _ = key;
+        false
+    }
+
+    /// Has the processor bring what [`Snapshot::lacks`] will look at into its cache.
+    fn prefetch(&self, key: &RowKey<'_>) {
+        let _ = key;
+    }
 
     /// A cursor over the rows with keys in `range` (encoded, `start..end`). It stands nowhere until a seek.
     fn cursor(&self, range: Range<&[u8]>) -> Box<dyn Cursor + '_>;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ardb_base::hash::key_hash;
-use ardb_base::id::UnixMs;
+use ardb_base::id::{KeyspaceId, UnixMs};
 use ardb_engine::Rows;
 use ardb_store::ReadTxn;
 use ardb_types::At;
@@ -130,22 +130,22 @@ pub struct Foresight {
 
 impl Foresight {
     /// Keys that are taken at most: what they need must stay in the cache until it is their turn.
-    const MOST: usize = 2048;
+    const MOST: usize = 512;
 
-    /// Notes a key. Gives whether there is room for another one.
+    /// Notes a key of a keyspace. Gives whether there is room for another one.
     #[inline]
-    pub fn note(&mut self, view: &ReadTxn<'_>, db: u32, key: &[u8]) -> bool {
+    pub fn note(&mut self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         if self.rows.len() < Self::MOST {
-            self.rows.push((view.keyspace(db).0, key_hash(key)));
+            self.rows.push((keyspace.0, key_hash(key)));
         }
         self.rows.len() < Self::MOST
     }
 
-    /// Asks for all that were noted.
-    pub fn fetch(&mut self, view: &ReadTxn<'_>) {
+    /// Asks for all that were noted, by [`ReadTxn::prefetch_keys`] or that of a write transaction.
+    pub fn fetch(&mut self, prefetch_keys: impl FnOnce(&[(u64, u64)])) {
         // A single one is looked for at once anyway.
         if self.rows.len() > 1 {
-            view.prefetch_keys(&self.rows);
+            prefetch_keys(&self.rows);
         }
         self.rows.clear();
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use ardb_commands::Session;
 use ardb_resp::Protocol;
@@ -95,8 +95,8 @@ pub struct ClientInfo {
     pub laddr: String,
     /// The socket's number.
     pub fd: AtomicI64,
-    /// Its network thread.
-    pub thread: usize,
+    /// Its network thread. It may be another one a moment later: see [`crate::net::balance`].
+    pub thread: AtomicUsize,
     /// Over a Unix socket.
     pub unix: bool,
     /// From this machine.
@@ -255,14 +255,15 @@ pub struct Address {
 }
 
 impl Clients {
-    /// Enters a new client.
-    pub fn add(&self, address: Address, thread: usize, now: i64) -> Arc<ClientInfo> {
+    /// Enters a new client. `thread` gives its thread by its number.
+    pub fn add(&self, address: Address, thread: impl FnOnce(u64) -> usize, now: i64) -> Arc<ClientInfo> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let info = Arc::new(ClientInfo {
-            id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
+            id,
             addr: address.addr,
             laddr: address.laddr,
             fd: AtomicI64::new(-1),
-            thread,
+            thread: AtomicUsize::new(thread(id)),
             unix: address.unix,
             local: address.local,
             since: now,

@@ -1,4 +1,4 @@
-//! Periodic work that belongs to no connection: rates for INFO, syncing the log once a second, expiring keys.
+//! Periodic work that belongs to no connection: rates for INFO, syncing the log once a second, expiring keys, the number of network threads.
 //!
 //! Syncing has a thread of its own, because expiring takes the writer lock, for which it may wait as long as a script runs or the disk is busy;
 //! `appendfsync everysec` must not become longer than that.
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::net::balance;
 use crate::server::Server;
 use crate::stats::Rates;
 use crate::{active_expiry, clock};
@@ -42,6 +43,8 @@ impl Cron {
 pub fn start(server: Arc<Server>) -> io::Result<Cron> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut cron = Cron { stop: stop.clone(), threads: Vec::new() };
+    let threads_vary = server.config.int("io-threads") == 0 && server.threads().len() > 1;
+    let (of_balance, stop_balance) = (server.clone(), stop.clone());
     let (of_sync, stopped) = (server.clone(), stop.clone());
     cron.threads.push(std::thread::Builder::new().name("ardb-sync".into()).spawn(move || {
         while !stopped.load(Ordering::SeqCst) {
@@ -65,6 +68,14 @@ pub fn start(server: Arc<Server>) -> io::Result<Cron> {
             }
         }
     })?);
+    if threads_vary {
+        let stopped = stop_balance;
+        cron.threads.push(
+            std::thread::Builder::new()
+                .name("ardb-balance".into())
+                .spawn(move || balance::run(&of_balance, &stopped))?,
+        );
+    }
     Ok(cron)
 }
 

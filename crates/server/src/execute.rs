@@ -31,10 +31,17 @@ impl<'a> Run<'a> {
         self.server.node().ctx(self.rows, self.out, self.session, self.origin, self.now)
     }
 
-    /// Runs a request of a client.
-    pub fn request(self, info: &ClientInfo, command: &Result<&'static Command, CmdError>, args: &[&[u8]]) -> Outcome {
+    /// Runs a request of a client. `time` is when it begins, us since 1970, and then when it has ended: where one request follows another, the clock is
+    /// read once for each.
+    pub fn request(
+        self,
+        info: &ClientInfo,
+        command: &Result<&'static Command, CmdError>,
+        args: &[&[u8]],
+        time: &mut i64,
+    ) -> Outcome {
         let server = self.server;
-        let start = clock::unix_us();
+        let start = *time;
         let reply_start = self.out.len();
         let mut ctx = self.ctx();
         let outcome = match command {
@@ -49,7 +56,8 @@ impl<'a> Run<'a> {
                 // What waits for EXEC is called, and counted, there.
                 let waits = dispatch::will_queue(ctx.session, command);
                 let outcome = dispatch::execute(&mut ctx, command, args);
-                let took = (clock::unix_us() - start).max(0) as u64;
+                *time = clock::unix_us();
+                let took = (*time - start).max(0) as u64;
                 server.stats.changes.add(ctx.dirty);
                 let failed = ctx.out.bytes().get(reply_start) == Some(&b'-');
                 if !waits || failed {

@@ -24,6 +24,7 @@ pub mod signals;
 pub mod slowlog;
 pub mod start;
 pub mod stats;
+pub mod survey;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

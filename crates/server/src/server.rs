@@ -21,6 +21,7 @@ use crate::clock;
 use crate::cold::ColdReads;
 use crate::config::{Config, OutputLimit};
 use crate::logger;
+use crate::net::balance::Balance;
 use crate::net::mailbox::{Message, ThreadBox};
 use crate::repl::Replication;
 use crate::slowlog::Slowlog;
@@ -94,6 +95,8 @@ pub struct Server {
     query_limit: AtomicU64,
     sync_always: AtomicBool,
     threads: OnceLock<Vec<Arc<ThreadBox>>>,
+    /// How many of them serve clients.
+    pub balance: Balance,
     ending: Mutex<Option<Shutdown>>,
     ended: Condvar,
 }
@@ -141,6 +144,7 @@ impl Server {
             query_limit: AtomicU64::new(u64::MAX),
             sync_always: AtomicBool::new(false),
             threads: OnceLock::new(),
+            balance: Balance::default(),
             ending: Mutex::new(None),
             ended: Condvar::new(),
         });
@@ -179,7 +183,8 @@ impl Server {
 
     /// Sends a message to the thread of a client.
     pub fn tell(&self, client: &ClientInfo, message: Message) {
-        if let Some(thread) = self.threads().get(client.thread) {
+        // If the client moves meanwhile, that thread passes the message on.
+        if let Some(thread) = self.threads().get(client.thread.load(Ordering::Acquire)) {
             thread.post(message);
         }
     }

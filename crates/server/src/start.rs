@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ardb_base::disk::RealDisk;
 use ardb_base::id::Generation;
 use ardb_commands::{Shared, Table, cmd};
+use ardb_engine::presence::PresenceEngine;
 use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
@@ -21,7 +22,7 @@ use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
 use crate::server::Server;
-use crate::{VERSION, clock, commands, cron, logger, net, repl, signals};
+use crate::{VERSION, clock, commands, cron, logger, net, repl, signals, survey};
 
 /// Why the server did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +91,12 @@ fn engine_factory(name: &str) -> Arc<dyn ardb_store::EngineFactory> {
     }
     Arc::new(|_: Generation, dir: &Path, cache: u64| -> Opened {
         let mut options = RocksOptions::new(dir);
-        options.block_cache_bytes = usize::try_from(cache).unwrap_or(usize::MAX);
-        Ok(Arc::new(RocksEngine::open(&options)?))
+        // A quarter for the names of the rows, the rest for their blocks.
+        let names = cache / 4;
+        options.block_cache_bytes = usize::try_from(cache - names).unwrap_or(usize::MAX);
+        let engine = Arc::new(PresenceEngine::new(Arc::new(RocksEngine::open(&options)?), names)?);
+        survey::start(&engine);
+        Ok(engine)
     })
 }
 
@@ -199,6 +204,9 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
         polls.push(Worker::prepare(index)?);
     }
     server.set_threads(polls.iter().map(|(_, inbox)| inbox.clone()).collect());
+    if server.config.int("io-threads") != 0 {
+        server.balance.set(polls.len());
+    }
     let mut threads = Vec::new();
     let mut listeners = Some(listeners);
     for (poll, inbox) in polls {
@@ -226,6 +234,7 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     cron.stop();
     repl::stop(&server);
     server.cold.close();
+    survey::end();
     let started = Instant::now();
     server.store.close()?;
     if !pidfile.is_empty() {

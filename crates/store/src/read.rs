@@ -64,16 +64,16 @@ impl ReadTxn<'_> {
         keyspaces.zip(0..).find(|(of, _)| **of == keyspace).map(|(_, db)| db)
     }
 
-    /// Whether there are so many changed rows that the processor's caches do not hold them, so that [`ReadTxn::prefetch_keys`] is worth its while.
+    /// Whether there are so many rows that the processor's caches do not hold them, so that [`ReadTxn::prefetch_keys`] is worth its while.
     #[must_use]
     pub fn is_large(&self) -> bool {
-        const ROWS: u64 = 1 << 14;
-        self.view.active.rows() > ROWS
+        self.view.is_large()
     }
 
-    /// Has the processor bring the rows of keys into its cache, as far as they have changed lately. Each is given by its keyspace and its hash.
+    /// Has the processor bring what is known of the rows of keys into its cache: those that have changed lately, and whether the engine has others. Each
+    /// is given by its keyspace and its hash.
     pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
-        self.view.active.prefetch_keys(rows);
+        self.view.prefetch_keys(rows);
     }
 
     /// Whether it is known without the engine what the row is, so that [`Rows::get`] will not wait for the disk, unless the cache forgets it first.

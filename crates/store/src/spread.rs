@@ -10,6 +10,8 @@
 //! place in the directory; keys rise within a leaf; values stand where their keys do. Keys that are chosen so that they are not spread make leaves
 //! larger, and then slower to insert into, never wrong: the directory has at most [`SPARSE`] places for each leaf.
 
+use ardb_base::prefetch::prefetch;
+
 /// Keys from which on a leaf is cut.
 const FULL: usize = 64;
 /// Places of the directory for each leaf at most; a directory that would need more has keys that are not spread.
@@ -71,19 +73,6 @@ impl<T> Leaf<T> {
     fn split_off(&mut self, at: usize) -> Leaf<T> {
         Leaf { keys: self.keys.split_off(at), values: self.values.split_off(at) }
     }
-}
-
-/// Has the processor bring a line of memory into its cache.
-#[inline]
-fn prefetch<T>(at: &T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction reads nothing that the program could see and fails for no address; this one comes from a reference.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 #[derive(Debug)]

@@ -108,6 +108,17 @@ impl<'a> WriteTxn<'a> {
         WriteTxn { core, writer }
     }
 
+    /// As [`crate::ReadTxn::is_large`].
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.writer.view.1.is_large()
+    }
+
+    /// As [`crate::ReadTxn::prefetch_keys`].
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
+        self.writer.view.1.prefetch_keys(rows);
+    }
+
     /// The frame being built.
     pub fn frame(&mut self) -> &mut FrameBuffer {
         &mut self.writer.frame

@@ -1,6 +1,6 @@
 //! What a reader reads from: the tables, the cache and the engine's snapshot that belong together.
 //!
-//! Lookup order: active table, frozen table, row cache, engine. A row that a table knows of, but only in versions newer than the
+//! Lookup order: active table, frozen table, row cache, what the engine is known to lack, engine. A row that a table knows of, but only in versions newer than the
 //! reader's snapshot, is taken from what lies below the table. Groups that are fresh to a table have no rows below it.
 //!
 //! Invariants: a view and a sequence number that a reader took together (see [`Publication::read_point`]) stood together at one
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ardb_base::id::{Generation, KeyspaceId};
 use ardb_engine::row::{Visit, VisitValue};
-use ardb_engine::{Direction, EngineError, RowKey, RowRange, Snapshot, Value};
+use ardb_engine::{Direction, EngineError, RowKey, RowRange, Snapshot, Space, Value};
 use parking_lot::Mutex;
 
 use crate::cache::RowCache;
@@ -113,6 +113,9 @@ impl View {
         if let Some(known) = self.cache.get(&key, self.number) {
             return Ok(known);
         }
+        if self.engine.lacks(&key) {
+            return Ok(None);
+        }
         let value = self.get_from_engine(&key)?;
         if keep_absence || value.is_some() {
             self.cache.fill(&key, value.as_ref(), self.number);
@@ -128,6 +131,21 @@ impl View {
             .flatten()
             .any(|table| key.group >= table.fresh_from() || matches!(table.get(key, seq), Lookup::Found(_)))
             || (RowCache::takes(key.space) && self.cache.knows(key, self.number))
+            || self.engine.lacks(key)
+    }
+
+    /// Whether there are so many rows that the processor's caches do not hold them, so that [`View::prefetch_keys`] is worth its while.
+    pub fn is_large(&self) -> bool {
+        const ROWS: u64 = 1 << 14;
+        self.active.rows() > ROWS || self.number > 0
+    }
+
+    /// Has the processor bring what [`View::get`] looks at first into its cache. Keys are given by their keyspace and their hash.
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
+        self.active.prefetch_keys(rows);
+        for &(keyspace, order) in rows {
+            self.engine.prefetch(&RowKey::new(Space::Key, keyspace, order, b""));
+        }
     }
 
     fn get_from_engine(&self, key: &RowKey<'_>) -> Result<Option<Value>, EngineError> {

@@ -50,6 +50,19 @@ fn set_active_expire(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     Ok(Outcome::Done)
 }
 
+fn network_threads(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
+    allowed(ctx)?;
+    let server = server::of(ctx.host);
+    let many = usize::try_from(parse::int(args[2])?).unwrap_or(0);
+    if server.config.int("io-threads") == 0 || many == 0 || many > server.threads().len() {
+        return Err(CmdError::text("ERR there are as many as the load wants, or not so many"));
+    }
+    server.balance.set(many);
+    server.look_again();
+    ctx.out.ok();
+    Ok(Outcome::Done)
+}
+
 /// Runs another command and takes its reply back out of the buffer.
 fn reply_of(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> Result<Vec<u8>, CmdError> {
     let command = dispatch::resolve(&ctx.shared.table, args)?;
@@ -259,6 +272,13 @@ const SUBCOMMANDS: &[Command] = &[
     sub("error", 3, FLAGS, error_reply, "Replies an error"),
     sub("log", 3, FLAGS, log_line, "Writes a line to the log"),
     sub("object", 3, FLAGS, object, "Shows how a value is stored"),
+    sub(
+        "network-threads",
+        3,
+        FLAGS,
+        network_threads,
+        "Says how many network threads serve clients, if `io-threads` is not 0",
+    ),
     sub("populate", -3, FLAGS.with(Flags::WRITE), populate, "Makes keys"),
     sub("protocol", 3, FLAGS, protocol, "Replies one of each kind"),
     sub("reload", -2, FLAGS.with(Flags::NO_MULTI).with(Flags::UNLOCKED), reload, "Saves the data and loads them again"),

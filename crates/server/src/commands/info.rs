@@ -85,7 +85,7 @@ fn server_section(server: &Server, out: &mut String) {
     line!(out, "configured_hz:{}", server.config.int("hz"));
     line!(out, "executable:{exe}");
     line!(out, "config_file:{file}");
-    line!(out, "io_threads_active:{}", i32::from(server.threads().len() > 1));
+    line!(out, "io_threads_active:{}", i32::from(server.balance.active() > 1));
 }
 
 fn clients_section(server: &Server, out: &mut String) {

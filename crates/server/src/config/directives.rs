@@ -98,7 +98,7 @@ const NETWORK: &[Directive] = &[
         "io-threads",
         Kind::Int(0, 128),
         "0",
-        "Network threads, each with its own connections; 0 is one for each core, at most four.",
+        "Network threads, each with its own connections. 0 is as many as serve the load best at each time, at most one for each core and four.",
     )
     .at_start(),
     Directive::new(

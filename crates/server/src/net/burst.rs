@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ardb_base::id::Offset;
+use ardb_base::id::{KeyspaceId, Offset};
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
 use ardb_log::SyncError;
-use ardb_node::care::{Care, Measured};
+use ardb_node::care::{Care, Foresight, Measured};
 use ardb_node::txn::Batch;
 
 use super::connection::Connection;
@@ -90,12 +90,13 @@ impl Connection {
         input.take(|_, args| {
             let rows = Access::Read(rows);
             let run = Run { server, rows, session: client, out, origin: Origin::Client, now };
-            run.request(info, &Err(ardb_commands::error::BUSY_SCRIPT), args);
+            run.request(info, &Err(ardb_commands::error::BUSY_SCRIPT), args, &mut clock::unix_us());
         });
     }
 
-    /// Runs its next request. Gives the waiting client if it blocks.
-    pub(super) fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64) -> Option<Waiting> {
+    /// Runs its next request, at `now` (ms since 1970) for the data and at `time` (us; see [`Run::request`]) for the statistics. Gives the waiting client
+    /// if it blocks.
+    pub(super) fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64, time: &mut i64) -> Option<Waiting> {
         let mut client = self.session.take()?;
         let db = client.db;
         let Connection { input, out, info, .. } = self;
@@ -106,7 +107,7 @@ impl Connection {
                 Access::Write(transaction) => Access::Write(&mut *transaction),
             };
             let run = Run { server, rows, session: &mut client, out, origin: Origin::Client, now };
-            match (run.request(info, command, args), command) {
+            match (run.request(info, command, args, time), command) {
                 (Outcome::Block(block), Ok(command)) => {
                     Some((block, *command, args.iter().map(|arg| arg.to_vec()).collect::<Vec<_>>()))
                 }
@@ -119,9 +120,15 @@ impl Connection {
                 self.session = Some(client);
                 None
             }
-            Some((block, command, args)) => {
-                Some(Waiting { session: client, command, args, block, db, ticket: 0, thread: self.info.thread })
-            }
+            Some((block, command, args)) => Some(Waiting {
+                session: client,
+                command,
+                args,
+                block,
+                db,
+                ticket: 0,
+                thread: self.info.thread.load(Ordering::Relaxed),
+            }),
         }
     }
 }
@@ -132,7 +139,6 @@ impl Worker {
     /// # Errors
     /// The poll of a stand-in failed.
     pub(super) fn execute(mut self: Box<Self>, slots: &[usize]) -> io::Result<Box<Self>> {
-        self.foresee(slots);
         self.send_away(slots);
         loop {
             let writers = self.execute_reads(slots);
@@ -141,37 +147,15 @@ impl Worker {
             }
             self.touch(&writers);
             let server = self.server.clone();
-            let (worker, ran) = self.aside(&writers, |guests| execute_locked(&server, guests))?;
+            let mut foresight = std::mem::take(&mut self.foresight);
+            let (worker, ran) = self.aside(&writers, |guests| execute_locked(&server, guests, &mut foresight))?;
             self = worker;
+            self.foresight = foresight;
             if ran {
                 return Ok(self);
             }
             // The lock is held by a script over its time: the next pass tells them.
         }
-    }
-
-    /// Asks the processor for the rows of all requests at once, since each search for itself would wait for memory several times.
-    fn foresee(&mut self, slots: &[usize]) {
-        let view = self.reader.begin();
-        if !view.is_large() {
-            return;
-        }
-        let foresight = &mut self.foresight;
-        for &slot in slots {
-            let Some(connection) = &self.connections[slot] else { continue };
-            let Some(session) = &connection.session else { continue };
-            let mut room = true;
-            connection.input.each(|request, args| {
-                if let Ok(command) = &request.command {
-                    command.keys.each(args, |index| room &= foresight.note(&view, session.db, args[index]));
-                }
-                room
-            });
-            if !room {
-                break;
-            }
-        }
-        foresight.fetch(&view);
     }
 
     /// Executes what needs no lock. Gives the connections whose next request does.
@@ -180,7 +164,14 @@ impl Worker {
         let server = &self.server;
         let view = self.reader.begin();
         let (mut asked, mut ran) = (false, false);
-        for &slot in slots {
+        let mut time = clock::unix_us();
+        let (is_large, mut foreseen) = (view.is_large(), 0);
+        for (at, &slot) in slots.iter().enumerate() {
+            if is_large && at >= foreseen {
+                let coming = slots[at..].iter().map(|slot| self.connections[*slot].as_deref());
+                foreseen = at + foresee(&mut self.foresight, Flags::READONLY, coming, |db| view.keyspace(db));
+                self.foresight.fetch(|keys| view.prefetch_keys(keys));
+            }
             let Some(connection) = &mut self.connections[slot] else { continue };
             connection.held = false;
             while !connection.killed() && connection.runnable_now(server) {
@@ -198,7 +189,7 @@ impl Worker {
                 // Once the engine is asked at all, each request is timed: among others that are quick a quick look into it would seem slow.
                 let (before, measured) =
                     (ardb_store::engine_reads(), self.asks_engine.then(|| Measured::begin(clock::monotonic)));
-                let waiting = connection.step(server, Access::Read(&view), clock::unix_ms());
+                let waiting = connection.step(server, Access::Read(&view), time / 1000, &mut time);
                 debug_assert!(waiting.is_none(), "a command that may block takes the lock");
                 if let Some(measured) = measured {
                     let (looks, slow) = measured.end(self.care.slow_after());
@@ -245,8 +236,35 @@ impl Worker {
     }
 }
 
+/// Notes the keys of the next requests of these connections, as far as they are of this kind (`READONLY` or `WRITE`), so that the processor can be asked for
+/// their rows together: each search for itself would wait for memory several times. Gives how many connections were looked at.
+fn foresee<'c>(
+    foresight: &mut Foresight,
+    kind: Flags,
+    connections: impl Iterator<Item = Option<&'c Connection>>,
+    keyspace: impl Fn(u32) -> KeyspaceId,
+) -> usize {
+    let (mut looked_at, mut room) = (0, true);
+    for connection in connections {
+        looked_at += 1;
+        let Some((connection, session)) = connection.and_then(|c| Some((c, c.session.as_ref()?))) else { continue };
+        connection.input.each(|request, args| {
+            let Ok(command) = &request.command else { return false };
+            if !command.flags.has(kind) {
+                return false;
+            }
+            command.keys.each(args, |index| room &= foresight.note(keyspace(session.db), args[index]));
+            room
+        });
+        if !room {
+            break;
+        }
+    }
+    looked_at
+}
+
 /// Executes the connections' requests in one transaction. Gives false, and has done nothing, if a script that is over its time holds the lock.
-fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
+fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Foresight) -> bool {
     let mut ran: Vec<Replies> = Vec::with_capacity(guests.len());
     let gates = &server.shared.gates;
     mailbox::hold();
@@ -257,8 +275,16 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
         };
         let mut batch = Batch::new(&mut txn, clock::unix_ms());
         let (started, now) = (Instant::now(), batch.now());
+        let mut time = clock::unix_us();
         let mut commands = 0;
-        for Guest { connection, .. } in guests.iter_mut() {
+        let (is_large, mut foreseen) = (batch.store().is_large(), 0);
+        for at in 0..guests.len() {
+            if is_large && at >= foreseen {
+                let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
+                foreseen = at + foresee(foresight, Flags::WRITE, coming, |db| batch.keyspace(db));
+                foresight.fetch(|keys| batch.store().prefetch_keys(keys));
+            }
+            let connection = &mut guests[at].connection;
             let mut replies = Replies::new(&connection.out);
             while commands < COMMANDS
                 && !connection.killed()
@@ -266,7 +292,7 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest]) -> bool {
                 && !connection.shuns_writer()
             {
                 let depends = connection.depends_on_data();
-                let waiting = connection.step(server, Access::Write(&mut batch), now);
+                let waiting = connection.step(server, Access::Write(&mut batch), now, &mut time);
                 batch.next_command();
                 commands += 1;
                 if let Some(waiting) = waiting {

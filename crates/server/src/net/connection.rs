@@ -101,6 +101,14 @@ impl Connection {
         self.readable && !self.ended && !self.closing && !enough
     }
 
+    /// Whether another network thread may take it: nobody has its thread's address, and it waits for nothing.
+    #[must_use]
+    pub fn movable(&self) -> bool {
+        self.deadline.is_none()
+            && !self.closing
+            && self.session.as_ref().is_some_and(|session| !session.in_pubsub() && !session.monitor)
+    }
+
     /// Sends what the socket takes. Gives whether everything is out.
     ///
     /// # Errors

@@ -37,8 +37,6 @@ enum Listener {
 /// All listening sockets.
 pub struct Listeners {
     all: Vec<Listener>,
-    /// The thread that gets the next connection.
-    next: usize,
     /// See [`Listeners::unfinished`].
     again: BTreeSet<usize>,
 }
@@ -90,7 +88,7 @@ impl Listeners {
             let why = io::Error::other("no address and no unix socket is configured");
             return Err(ListenError { on: "anything".into(), why });
         }
-        Ok((Listeners { all, next: 0, again: BTreeSet::new() }, port))
+        Ok((Listeners { all, again: BTreeSet::new() }, port))
     }
 
     /// How many sockets there are.
@@ -184,10 +182,8 @@ impl Listeners {
             return None;
         }
         server.stats.connections.fetch_add(1, Ordering::Relaxed);
-        let threads = server.threads().len().max(1);
-        self.next = (self.next + 1) % threads;
         log::debug!("Accepted {}", address.addr);
-        Some(server.clients.add(address, self.next, clock::unix_ms()))
+        Some(server.clients.add(address, |id| server.balance.home(id), clock::unix_ms()))
     }
 }
 

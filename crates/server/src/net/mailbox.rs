@@ -6,7 +6,8 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ardb_commands::Session;
 use ardb_commands::shared::Mailbox;
@@ -14,8 +15,10 @@ use mio::Waker;
 use parking_lot::Mutex;
 
 use super::away::Returned;
+use super::connection::Connection;
 use super::stream::Stream;
 use crate::clients::ClientInfo;
+use crate::clock;
 
 /// What a network thread is told.
 pub enum Message {
@@ -31,6 +34,8 @@ pub enum Message {
     LookAgain,
     /// The thread that this one stands in for has time again.
     TakeBack,
+    /// A connection of another thread is yours.
+    Moved(Box<Connection>),
     /// A connection that was away.
     Return(Box<Returned>),
     /// Flush what can be flushed, close everything, end.
@@ -54,6 +59,9 @@ pub struct ThreadBox {
     waker: Waker,
     /// The thread is about to sleep, or sleeps, and has not been woken yet.
     asleep: AtomicBool,
+    /// Processor time that the thread had used when it last looked, and when that was, nanoseconds.
+    used: AtomicU64,
+    used_at: AtomicU64,
 }
 
 type Held = Vec<(Arc<ThreadBox>, Message)>;
@@ -98,7 +106,14 @@ impl ThreadBox {
     /// The inbox of the thread `index`, which is woken by `waker`.
     #[must_use]
     pub fn new(index: usize, waker: Waker) -> ThreadBox {
-        ThreadBox { index, queue: Mutex::new(Vec::new()), waker, asleep: AtomicBool::new(false) }
+        ThreadBox {
+            index,
+            queue: Mutex::new(Vec::new()),
+            waker,
+            asleep: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+            used_at: AtomicU64::new(0),
+        }
     }
 
     /// The thread's number.
@@ -149,6 +164,23 @@ impl ThreadBox {
     /// Says that the thread is awake.
     pub fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Notes the processor time that the thread, which calls this, has used.
+    pub fn account(&self) {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let used = used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64;
+        self.used.store(used, Ordering::Relaxed);
+        self.used_at.store(clock::monotonic().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Processor time that the thread has used. One that has not slept or looked for long is in the middle of a long command.
+    #[must_use]
+    pub fn used(&self, now: Duration) -> Duration {
+        const LONG: Duration = Duration::from_millis(20);
+        let used = Duration::from_nanos(self.used.load(Ordering::Relaxed));
+        let since = now.saturating_sub(Duration::from_nanos(self.used_at.load(Ordering::Relaxed)));
+        if since > LONG && !self.asleep.load(Ordering::Relaxed) { used + since } else { used }
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`mailbox`]. While a thread is held up by a script, a [`stand_in`] serves its other clients.
 
 mod away;
+pub mod balance;
 pub mod burst;
 pub mod connection;
 pub mod failed;

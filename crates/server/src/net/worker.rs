@@ -33,6 +33,8 @@ const WAKER: Token = Token(usize::MAX);
 pub(super) const LISTENERS: usize = usize::MAX - 1;
 /// How often idle clients and limits are looked at, ms.
 const ROUND: i64 = 100;
+/// How often the thread's processor time is noted, ms.
+const ACCOUNT: i64 = 10;
 /// Reads of one connection before the others get their turn.
 const READS: usize = 4;
 
@@ -60,6 +62,7 @@ pub struct Worker {
     unused: usize,
     messages: Vec<Message>,
     next_round: i64,
+    next_account: i64,
     stopping: bool,
     /// This is a stand-in (see [`super::stand_in`]): it leaves alone what needs the writer lock.
     pub(super) standing_in: bool,
@@ -104,6 +107,7 @@ impl Worker {
             unused: 0,
             messages: Vec::new(),
             next_round: 0,
+            next_account: 0,
             stopping: false,
             standing_in: false,
             returning: false,
@@ -184,11 +188,40 @@ impl Worker {
         }
     }
 
+    /// Passes a message on to the thread that a client has moved to.
+    fn pass_on(&self, client: u64, message: Message) {
+        if let Some(info) = self.server.clients.get(client)
+            && info.thread.load(Ordering::Acquire) != self.inbox.index()
+        {
+            self.server.tell(&info, message);
+        }
+    }
+
+    /// Gives a connection to the thread that it belongs to now.
+    fn move_out(&mut self, slot: usize) {
+        let Some(connection) = self.detach(slot) else { return };
+        let home = self.server.balance.home(connection.info.id);
+        if let Some(thread) = self.server.threads().get(home) {
+            connection.info.thread.store(home, Ordering::Release);
+            thread.post(Message::Moved(connection));
+        }
+    }
+
+    /// Takes a connection of another thread.
+    fn move_in(&mut self, mut connection: Box<Connection>) {
+        if let Some(session) = &mut connection.session {
+            session.mailbox = self.mailbox.clone();
+        }
+        // What its socket had to say meanwhile was said to nobody.
+        (connection.readable, connection.end_ahead, connection.queued) = (true, true, false);
+        self.enter(connection);
+    }
+
     fn accept(&mut self, listener: usize) {
         let Some(listeners) = &mut self.listeners else { return };
         let server = self.server.clone();
         listeners.accept(listener, &server, &mut |stream, info| {
-            if let Some(thread) = server.threads().get(info.thread) {
+            if let Some(thread) = server.threads().get(info.thread.load(Ordering::Relaxed)) {
                 thread.post(Message::Accepted(stream, info));
             }
         });
@@ -207,7 +240,9 @@ impl Worker {
         match message {
             Message::Accepted(stream, info) => self.open(stream, info),
             Message::Deliver(client, bytes) => {
-                let Some(&slot) = self.by_id.get(&client) else { return };
+                let Some(&slot) = self.by_id.get(&client) else {
+                    return self.pass_on(client, Message::Deliver(client, bytes));
+                };
                 match &mut self.connections[slot] {
                     Some(connection) => connection.out.raw(&bytes),
                     None => self.late.push(Message::Deliver(client, bytes)),
@@ -233,12 +268,12 @@ impl Worker {
                 }
                 self.queue(slot);
             }
-            Message::Kill(client) => {
-                if let Some(&slot) = self.by_id.get(&client) {
-                    self.queue(slot);
-                }
-            }
+            Message::Kill(client) => match self.by_id.get(&client) {
+                Some(&slot) => self.queue(slot),
+                None => self.pass_on(client, Message::Kill(client)),
+            },
             Message::LookAgain => self.look_again(),
+            Message::Moved(connection) => self.move_in(connection),
             Message::TakeBack => self.returning = true,
             Message::Return(returned) => self.take_in(*returned),
             Message::Stop => self.stopping = true,
@@ -250,21 +285,29 @@ impl Worker {
         (0..self.connections.len()).for_each(|slot| self.queue(slot));
     }
 
-    fn open(&mut self, mut stream: Stream, info: Arc<ClientInfo>) {
+    fn open(&mut self, stream: Stream, info: Arc<ClientInfo>) {
+        info.fd.store(i64::from(stream.fd()), Ordering::Relaxed);
+        let session = Session::new(info.id, self.mailbox.clone());
+        self.enter(Box::new(Connection::new(stream, info, session)));
+    }
+
+    /// Gives a connection a place among those of this thread.
+    fn enter(&mut self, mut connection: Box<Connection>) {
         let slot = self.free.pop().unwrap_or(self.connections.len());
         let interests = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(slot), interests) {
+        if let Err(error) = self.poll.registry().register(&mut connection.stream, Token(slot), interests) {
             log::warn!("Cannot watch a new connection: {error}");
-            self.server.clients.remove(info.id);
+            self.server.clients.remove(connection.info.id);
+            if let Some(session) = &mut connection.session {
+                forget(&self.server, session);
+            }
             if slot < self.connections.len() {
                 self.free.push(slot);
             }
             return;
         }
-        info.fd.store(i64::from(stream.fd()), Ordering::Relaxed);
-        let session = Session::new(info.id, self.mailbox.clone());
-        self.by_id.insert(info.id, slot);
-        let connection = Some(Box::new(Connection::new(stream, info, session)));
+        self.by_id.insert(connection.info.id, slot);
+        let connection = Some(connection);
         if slot == self.connections.len() {
             self.connections.push(connection);
         } else {
@@ -289,6 +332,10 @@ impl Worker {
                 connection.deadline = None;
             }
             blocking::release(&self.server, client, Release::Timeout);
+        }
+        if now >= self.next_account {
+            self.inbox.account();
+            self.next_account = now + ACCOUNT;
         }
         if now < self.next_round {
             return;
@@ -449,6 +496,13 @@ impl Worker {
         }
         if connection.info.handing_over.load(Ordering::Acquire) && connection.session.is_some() {
             self.hand_over(slot);
+            return;
+        }
+        if self.server.balance.home(connection.info.id) != self.inbox.index()
+            && !self.standing_in
+            && connection.movable()
+        {
+            self.move_out(slot);
             return;
         }
         connection.input.release(&mut self.spare);

@@ -3,6 +3,7 @@
 //! While they are all there, a few are looked at, on the link's own thread; while they come from the disk, all are, by many threads at once
 //! ([`crate::cold`]), as they were on the master, where the threads of its clients did it.
 
+use ardb_engine::Rows;
 use ardb_node::care::{Care, Foresight};
 use ardb_node::inflow::Inflow;
 use ardb_store::Reader;
@@ -37,7 +38,7 @@ impl ReadAhead {
             let is_large = view.is_large();
             let any = inflow.each_key(server.node(), &mut |db, key| {
                 if is_large {
-                    foresight.note(&view, db, key);
+                    foresight.note(view.keyspace(db), key);
                 }
                 let high = care.is_high();
                 if !care.look() {
@@ -50,7 +51,7 @@ impl ReadAhead {
                 let (_, slow) = Care::look_at(&view, db, key, care.slow_after(), clock::monotonic);
                 care.count(1, slow);
             });
-            foresight.fetch(&view);
+            foresight.fetch(|keys| view.prefetch_keys(keys));
             any
         };
         if !cold.is_empty() {

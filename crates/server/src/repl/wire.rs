@@ -169,7 +169,7 @@ impl<'s> Wire<'s> {
         let address =
             Address { addr: shown(stream.peer_addr()), laddr: shown(stream.local_addr()), unix: false, local };
         // It belongs to no network thread.
-        let info = server.clients.add(address, usize::MAX, clock::unix_ms());
+        let info = server.clients.add(address, |_| usize::MAX, clock::unix_ms());
         info.set_class(Class::Master);
         info.fd.store(i64::from(stream.as_raw_fd()), Ordering::Relaxed);
         Wire { stream, replica, buf: vec![0; BUFFER], at: 0, filled: 0, server, turn, info }
