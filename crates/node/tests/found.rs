@@ -161,7 +161,7 @@ fn a_replica_starts_though_its_log_cannot_be_replayed_to_the_end() {
         let store = open(&disk);
         let start = |store: &Store| {
             let node = Node { store, shared: &shared, host: &NoHost };
-            replay::replay_what_can_be(node, &mut |_| {})
+            replay::replay_what_can_be(node, &mut |_| {}, &mut |_| {})
         };
         assert!(start(&store).is_err(), "a master must not go on with less than it has confirmed");
         assert_eq!(store.log().end(), end);
@@ -229,8 +229,9 @@ fn an_engine_that_cannot_be_read_is_tried_again() {
         drop(store);
         disk.kill();
         let shared = Arc::new(Shared::new(Table::new(cmd::GROUPS), 1, 1));
-        let start =
-            |store: &Store| replay::replay_what_can_be(Node { store, shared: &shared, host: &NoHost }, &mut |_| {});
+        let start = |store: &Store| {
+            replay::replay_what_can_be(Node { store, shared: &shared, host: &NoHost }, &mut |_| {}, &mut |_| {})
+        };
         let store = open(&disk);
         start(&store).expect("the engine is well");
         store.checkpoint().expect("the engine is well");

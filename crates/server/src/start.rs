@@ -13,7 +13,7 @@ use ardb_engine::{Engine, EngineError};
 use ardb_engine_memory::DurableEngine;
 use ardb_engine_rocksdb::{RocksEngine, RocksOptions};
 use ardb_log::LogOptions;
-use ardb_node::replay::replay_what_can_be;
+use ardb_node::replay::{DbKey, replay_what_can_be};
 use ardb_store::{Fsync, MemoryBudget, OnDamage, Store, StoreOptions};
 
 use crate::config::Config;
@@ -21,6 +21,7 @@ use crate::config::source::ConfigError;
 use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
+use crate::repl::ahead::ReadAhead;
 use crate::server::Server;
 use crate::{VERSION, clock, commands, cron, logger, net, repl, signals, survey};
 
@@ -293,7 +294,9 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
         );
     }
     let (mut reported, mut first) = (Instant::now(), None);
-    let replayed = replay_what_can_be(server.node(), &mut |progress| {
+    let mut ahead = ReadAhead::new(&server);
+    let mut coming = |keys: Vec<DbKey>| ahead.bring_all(&server, &keys);
+    let replayed = replay_what_can_be(server.node(), &mut coming, &mut |progress| {
         let begin = *first.get_or_insert(progress.at);
         if reported.elapsed() > REPORT {
             reported = Instant::now();

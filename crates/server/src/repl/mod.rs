@@ -10,7 +10,7 @@
 //!
 //! States, decisions and crash cases stand in `docs/replication.md`.
 
-mod ahead;
+pub mod ahead;
 pub mod commands;
 pub mod cron;
 pub mod dump;
