@@ -253,13 +253,18 @@ pub struct Server {
 
 impl Server {
     fn launch(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_ready(Duration::from_secs(30))
+    }
+
+    fn spawn(&mut self) -> Result<()> {
         let out = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.dir).stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn()?);
-        self.wait_ready(Duration::from_secs(30))
+        Ok(())
     }
 
     /// Waits until the server answers and has loaded its data.
@@ -394,6 +399,15 @@ impl Server {
     pub fn restart(&mut self) -> Result<()> {
         self.kill9()?;
         self.launch()
+    }
+
+    /// The same without waiting until it answers.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_again(&mut self) -> Result<()> {
+        self.kill9()?;
+        self.spawn()
     }
 
     /// Where what it prints is kept.

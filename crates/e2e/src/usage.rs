@@ -25,11 +25,8 @@ impl Usage {
     /// If there is no such process.
     pub fn of(pid: u32) -> Result<Usage> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold anything; the times are the 14th to 17th field.
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 = rest.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(Usage { cpu: Duration::from_millis(ticks * 1000 / TICKS), peak: field(&status, "VmHWM", pid)? })
+        Ok(Usage { cpu: processor_time(&stat), peak: field(&status, "VmHWM", pid)? })
     }
 
     /// The processor time since `before`.
@@ -37,6 +34,14 @@ impl Usage {
     pub fn cpu_since(&self, before: &Usage) -> Duration {
         self.cpu.saturating_sub(before.cpu)
     }
+}
+
+/// The processor time in a line of `/proc/PID/stat`.
+fn processor_time(stat: &str) -> Duration {
+    // The name, in parentheses, may hold anything; the times are the 14th to 17th field.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = rest.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
 }
 
 /// What memory a process holds, in bytes.
@@ -106,8 +111,12 @@ pub fn tree_on_disk(dir: &Path) -> Result<u64> {
 /// If there is no such process, or the kernel does not say.
 pub fn written(pid: u32) -> Result<u64> {
     let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
-    let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
-    bytes.ok_or_else(|| error(format!("process {pid} has no write_bytes")))
+    transferred(&io, "write_bytes").ok_or_else(|| error(format!("process {pid} has no write_bytes")))
+}
+
+/// A field of `/proc/PID/io`.
+fn transferred(io: &str, name: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok())
 }
 
 /// Lets the process's peak of memory begin anew.
@@ -127,6 +136,29 @@ pub fn megabytes(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_and_bytes_are_read_out_of_what_the_kernel_says() {
+        let stat = "77 (a) b (c) S 1 77 77 0 -1 4194560 90 0 1 0 250 31 4 15 20 0 9 0 1234 56 78";
+        assert_eq!(processor_time(stat), Duration::from_millis(3000));
+        assert_eq!(processor_time("nothing"), Duration::ZERO);
+        let io = "rchar: 1\nwchar: 2\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 16384\n";
+        assert_eq!(transferred(io, "write_bytes"), Some(8192));
+        assert_eq!(transferred(io, "read_bytes"), Some(4096));
+        assert_eq!(transferred("write_bytes: many", "write_bytes"), None);
+    }
+
+    #[test]
+    fn a_folder_is_as_large_as_the_blocks_of_its_files() {
+        let dir = crate::server::fresh_dir().unwrap();
+        std::fs::create_dir(dir.join("inner")).unwrap();
+        std::fs::write(dir.join("one"), vec![1; 100_000]).unwrap();
+        std::fs::write(dir.join("inner/two"), vec![1; 50_000]).unwrap();
+        std::fs::File::create(dir.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+        let (flat, whole) = (on_disk(&dir).unwrap(), tree_on_disk(&dir).unwrap());
+        assert!((100_000..200_000).contains(&flat) && (50_000..100_000).contains(&(whole - flat)), "{flat} {whole}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn a_process_has_memory_of_its_own_and_of_files() {

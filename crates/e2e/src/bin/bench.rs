@@ -5,8 +5,6 @@
 //! that the server spends on a request, which on a busy machine is the truer figure.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command-line tool that measures time")]
 
-mod plot;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +12,7 @@ use std::process::ExitCode;
 use ardb_e2e::benchmark::{Benchmark, Plan, Report};
 use ardb_e2e::lag::median;
 use ardb_e2e::options::Options;
+use ardb_e2e::plot;
 use ardb_e2e::server::{Kind, Server, Setup};
 use ardb_e2e::usage::{self, Memory, Usage};
 use ardb_e2e::{Result, error};
