@@ -22,7 +22,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "RocksDB keeps its own files; the adapter owns their folder")]
 
-mod memory;
 mod options;
 mod snapshot;
 mod staging;
@@ -93,7 +92,6 @@ impl RocksEngine {
             sync_dir(parent).map_err(io_failed)?;
         }
 
-        memory::one_heap();
         let cache = options::cache(options);
         let db = DB::open(&options::database(options, &cache), &db_dir).map_err(|error| open_failed(dir, &error))?;
         let db = Arc::new(db);
@@ -157,7 +155,6 @@ impl Engine for RocksEngine {
             .ingest_external_file_opts(&self.ingest, staged.files.clone())
             .map_err(|error| failed("commit", &error))?;
         staged.taken();
-        memory::trim();
         let fresh = Arc::new(RocksSnapshot::new(&self.db));
         // The old state is let go, if this was its last holder, after the lock.
         let _old = std::mem::replace(&mut *lock(&self.current), fresh);

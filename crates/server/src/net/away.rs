@@ -1,6 +1,6 @@
 //! Connections that are away from their network thread, because their requests would wait for the disk.
 //!
-//! While rows come from the disk, a thread of [`crate::cold`] executes what only reads, looks at the rows that the writes behind it will need, and
+//! While rows come from the disk, a thread of [`crate::cold`] executes what only reads, looks at the rows that the requests behind it will need, and
 //! sends the connection back; its network thread goes on with the others meanwhile. So as many rows are read at once as there are clients that want
 //! them, up to `cold-read-threads`, and a client whose rows are in memory waits for none of them.
 //!
@@ -113,7 +113,8 @@ impl Connection {
         }
     }
 
-    /// Executes what only reads, and looks at the rows of the writes behind it. Gives how many rows the engine was asked for, and how many of them came
+    /// Executes what only reads, and looks at the rows of the writes behind it, and of the reads behind those, which will
+    /// be executed under the same lock. Gives how many rows the engine was asked for, and how many of them came
     /// from the disk.
     fn execute_away(&mut self, server: &Arc<Server>, reader: &mut Reader, slow_after: Duration) -> (u32, u32) {
         let view = reader.begin();
@@ -136,7 +137,7 @@ impl Connection {
         if let Some(session) = &self.session {
             self.input.each(|request, args| {
                 if let Ok(command) = &request.command
-                    && command.flags.has(Flags::WRITE)
+                    && (command.flags.has(Flags::WRITE) || command.flags.has(Flags::READONLY))
                 {
                     command.keys.each(args, |index| {
                         count(Care::look_at(&view, session.db, args[index], slow_after, clock::monotonic));
