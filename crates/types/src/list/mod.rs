@@ -1,20 +1,27 @@
-//! Lists: packed in the key's row, or a row in `Element` space for each element, at consecutive positions.
+//! Lists: packed in the key's row or, if they are longer, in [`chunks`] of a few elements, between which and either end up to two chunks' worth of elements lie in
+//! the key's row.
 //!
-//! Of a list in rows the key's row keeps the position of the first element (`extra`, 8 bytes, i64 little-endian); the last stands at `head + size - 1`. So both ends
-//! and any index are reached at once. Removing or inserting in the middle moves the elements of the shorter side by one.
+//! Both ends and any index are reached at once. Removing or inserting in the middle writes the chunks of the shorter side anew.
+
+#[cfg(test)]
+mod check;
+mod chunks;
+mod edge;
+mod element;
+mod middle;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 
-use ardb_base::id::ObjectId;
-use ardb_engine::row::{i64_of_order, order_of_i64};
-use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space, Value};
+use ardb_engine::{Direction, Rows, RowsMut, Value};
 
-use crate::collection::{Bytes, Collection, Held, Walk};
+use crate::collection::{Bytes, Collection, Held};
 use crate::limits::Limits;
+use crate::packed::Entries;
 use crate::{At, KeyRow, Kind, TypeError};
-
-/// Elements that are moved at a time, so that a long list is never held in memory.
-const PIECE: usize = 1024;
+use chunks::Chunks;
+use element::{Element, damaged};
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,24 +32,34 @@ pub enum End {
     Right,
 }
 
+impl End {
+    /// The opposite one.
+    #[must_use]
+    pub fn other(self) -> End {
+        if self == End::Left { End::Right } else { End::Left }
+    }
+}
+
 /// An open list. Changes reach the key's row by [`List::save`].
 #[derive(Clone, Debug)]
 pub struct List {
     base: Collection,
-    /// Position of the first element, if they are rows.
-    head: i64,
+    /// The elements, if they are in rows.
+    chunks: Option<Chunks>,
 }
 
 impl List {
     fn new(base: Collection) -> Result<List, TypeError> {
-        let head = match base.held() {
-            Held::Packed(_) => 0,
-            Held::Rows(_) => {
-                let bytes = base.extra().try_into().map_err(|_| TypeError::Corrupt("list header".into()))?;
-                i64::from_le_bytes(bytes)
-            }
+        let chunks = match (base.held(), base.row()) {
+            (Held::Rows(_), Some(row)) => Some(Chunks::parse(row.clone())?),
+            _ => None,
         };
-        Ok(List { base, head })
+        Ok(List { base, chunks })
+    }
+
+    /// The list whose key's row this is.
+    pub(crate) fn of_row(row: KeyRow) -> Result<List, TypeError> {
+        List::new(Collection::of_row(row, Limits::default()))
     }
 
     /// The list at a key.
@@ -58,7 +75,7 @@ impl List {
     /// An empty one that will replace whatever `old` is.
     #[must_use]
     pub fn create(old: Option<KeyRow>, limits: Limits) -> List {
-        List { base: Collection::create(old, Kind::List, limits), head: 0 }
+        List { base: Collection::create(old, Kind::List, limits), chunks: None }
     }
 
     /// What all collections have.
@@ -83,10 +100,6 @@ impl List {
         self.base.is_empty()
     }
 
-    fn tail(&self) -> i64 {
-        self.head + self.base.len() as i64
-    }
-
     /// The index that a possibly negative one means, if there is an element.
     #[must_use]
     pub fn resolve(&self, index: i64) -> Option<u64> {
@@ -100,46 +113,62 @@ impl List {
         self.base.fits(self.base.limits().list, more, gone, &[value])
     }
 
+    /// The elements of a packed list.
+    fn packed(&self) -> Entries<'_> {
+        match self.base.held() {
+            Held::Packed(entries) => entries,
+            Held::Rows(_) => Entries::new(b"", false),
+        }
+    }
+
+    /// The elements in rows, where those of a packed list go now. `value` is one that will be added.
+    #[inline]
+    fn in_rows(&mut self, rows: &mut (impl RowsMut + ?Sized), value: &[u8]) -> Result<&mut Chunks, TypeError> {
+        if self.chunks.is_none() {
+            self.go_to_rows(rows, value)?;
+        }
+        self.chunks.as_mut().ok_or_else(damaged)
+    }
+
+    #[cold]
+    fn go_to_rows(&mut self, rows: &mut (impl RowsMut + ?Sized), value: &[u8]) -> Result<(), TypeError> {
+        let (object, packed) = self.base.leave_row(rows);
+        let all = Entries::new(&packed, false).all(self.len())?;
+        let mut chunks = Chunks::new(object, all.iter().map(|entry| entry.name).chain([value]));
+        for entry in all {
+            chunks.push(rows, End::Right, entry.name)?;
+        }
+        self.chunks = Some(chunks);
+        Ok(())
+    }
+
     /// The element at an index below the length.
     pub fn get(&self, rows: &(impl Rows + ?Sized), index: u64) -> Result<Bytes<'_>, TypeError> {
-        match self.base.held() {
-            Held::Packed(mut entries) => Ok(Bytes::Packed(entries.nth(index)?.name)),
-            Held::Rows(object) => {
-                let value = rows.get(row(object, self.head + index as i64))?;
-                value.map(Bytes::Row).ok_or_else(missing)
-            }
+        match &self.chunks {
+            Some(chunks) => chunks.get(rows, index),
+            None => Ok(Bytes::Packed(self.packed().nth(index)?.name)),
         }
     }
 
     /// Replaces the element at an index below the length.
     pub fn set(&mut self, rows: &mut (impl RowsMut + ?Sized), index: u64, value: &[u8]) -> Result<(), TypeError> {
-        if let Held::Packed(mut entries) = self.base.held() {
-            let old = entries.nth(index)?;
+        if self.chunks.is_none() {
+            let old = self.packed().nth(index)?;
             let range = old.from..old.to;
             if self.fits(0, range.len(), value) {
                 return self.base.replace(range, &[value], 0);
             }
         }
-        let object = self.base.go_to_rows(rows)?;
-        rows.put(row(object, self.head + index as i64), value);
-        Ok(())
+        self.in_rows(rows, value)?.set(rows, index, value)
     }
 
     /// Adds an element at an end.
     pub fn push(&mut self, rows: &mut (impl RowsMut + ?Sized), end: End, value: &[u8]) -> Result<(), TypeError> {
-        if matches!(self.base.held(), Held::Packed(_)) && self.fits(1, 0, value) {
+        if self.chunks.is_none() && self.fits(1, 0, value) {
             let at = if end == End::Left { 0 } else { self.base.packed_end() };
             return self.base.replace(at..at, &[value], 1);
         }
-        let object = self.base.go_to_rows(rows)?;
-        let position = match end {
-            End::Left => {
-                self.head -= 1;
-                self.head
-            }
-            End::Right => self.tail(),
-        };
-        rows.put(row(object, position), value);
+        self.in_rows(rows, value)?.push(rows, end, value)?;
         self.base.grow(1)
     }
 
@@ -148,28 +177,15 @@ impl List {
         if self.is_empty() {
             return Ok(None);
         }
-        let object = match self.base.held() {
-            Held::Packed(mut entries) => {
-                let found = entries.nth(if end == End::Left { 0 } else { self.len() - 1 })?;
-                let (value, range) = (Value::new(found.name), found.from..found.to);
-                self.base.replace(range, &[], -1)?;
-                return Ok(Some(value));
-            }
-            Held::Rows(object) => object,
-        };
-        let row = row(object, if end == End::Left { self.head } else { self.tail() - 1 });
-        let value = rows.get(row)?.ok_or_else(missing)?;
-        rows.delete(row);
-        self.head += i64::from(end == End::Left);
-        self.base.grow(-1)?;
+        if let Some(chunks) = &mut self.chunks {
+            let value = chunks.pop(rows, end)?;
+            self.base.grow(-1)?;
+            return Ok(Some(value));
+        }
+        let found = self.packed().nth(if end == End::Left { 0 } else { self.len() - 1 })?;
+        let (value, range) = (Value::new(found.name), found.from..found.to);
+        self.base.replace(range, &[], -1)?;
         Ok(Some(value))
-    }
-
-    /// The orders of the rows of the elements at indexes `from..to`, of which there is one at least.
-    fn orders(&self, object: ObjectId, from: u64, to: u64) -> RowRange<'static> {
-        let first = order_of_i64(self.head + from as i64);
-        let last = order_of_i64(self.head + to as i64 - 1);
-        RowRange::orders(Space::Element, object.0, first, last)
     }
 
     /// Visits the elements at indexes `from..to` (within the length), forward or backward, until it breaks.
@@ -184,39 +200,36 @@ impl List {
         if from >= to {
             return Ok(());
         }
-        match self.base.held() {
-            Held::Packed(mut entries) => {
-                let mut index = from;
-                let mut next = entries.nth(from)?;
-                let mut passed = Vec::new();
-                loop {
-                    if direction == Direction::Backward {
-                        passed.push(next.name);
-                    } else if visit(index, next.name).is_break() {
-                        return Ok(());
-                    }
-                    index += 1;
-                    if index >= to {
-                        break;
-                    }
-                    next = entries.nth(0)?;
-                }
-                let _ = passed.iter().rev().try_for_each(|element| {
-                    index -= 1;
-                    visit(index, element)
-                });
-                Ok(())
-            }
-            Held::Rows(object) => {
-                let head = self.head;
-                Ok(rows.scan(self.orders(object, from, to), direction, &mut |key, value| {
-                    visit((i64_of_order(key.order) - head) as u64, value)
-                })?)
-            }
+        if let Some(chunks) = &self.chunks {
+            return chunks.walk(rows, from, to, direction, &mut |index, element| match element {
+                Element::Here(string) => Ok(visit(index, string)),
+                Element::Apart(number) => Ok(visit(index, &chunks.apart(rows, number)?)),
+            });
         }
+        let mut entries = self.packed();
+        let mut index = from;
+        let mut next = entries.nth(from)?;
+        let mut passed = Vec::new();
+        loop {
+            if direction == Direction::Backward {
+                passed.push(next.name);
+            } else if visit(index, next.name).is_break() {
+                return Ok(());
+            }
+            index += 1;
+            if index >= to {
+                break;
+            }
+            next = entries.nth(0)?;
+        }
+        let _ = passed.iter().rev().try_for_each(|element| {
+            index -= 1;
+            visit(index, element)
+        });
+        Ok(())
     }
 
-    /// Visits the elements at indexes `from..to` (within the length) with nothing but their bytes. `visit` must not read rows.
+    /// Visits the elements at indexes `from..to` (within the length) with nothing but their bytes.
     pub fn values(
         &self,
         rows: &(impl Rows + ?Sized),
@@ -227,29 +240,27 @@ impl List {
         if from >= to {
             return Ok(());
         }
-        let object = match self.base.held() {
-            Held::Packed(mut entries) => {
-                visit(entries.nth(from)?.name);
-                for _ in from + 1..to {
-                    visit(entries.nth(0)?.name);
+        if let Some(chunks) = &self.chunks {
+            return chunks.walk(rows, from, to, Direction::Forward, &mut |_, element| {
+                match element {
+                    Element::Here(string) => visit(string),
+                    Element::Apart(number) => visit(&chunks.apart(rows, number)?),
                 }
-                return Ok(());
-            }
-            Held::Rows(object) => object,
-        };
-        let mut seen = 0;
-        rows.values(self.orders(object, from, to), &mut |value| {
-            seen += 1;
-            visit(value);
-            ControlFlow::Continue(())
-        })?;
-        if seen == to - from { Ok(()) } else { Err(missing()) }
+                Ok(ControlFlow::Continue(()))
+            });
+        }
+        let mut entries = self.packed();
+        visit(entries.nth(from)?.name);
+        for _ in from + 1..to {
+            visit(entries.nth(0)?.name);
+        }
+        Ok(())
     }
 
     /// Takes out all elements, in O(1).
     fn clear(&mut self, rows: &mut (impl RowsMut + ?Sized)) {
         self.base.clear(rows);
-        self.head = 0;
+        self.chunks = None;
     }
 
     /// Keeps only the elements at indexes `from..to`.
@@ -261,23 +272,17 @@ impl List {
             self.clear(rows);
             return Ok(());
         }
-        match self.base.held() {
-            Held::Packed(mut entries) => {
-                let first = entries.nth(from)?;
-                let last = if to - from > 1 { entries.nth(to - from - 2)? } else { first };
-                let (front, back) = (0..first.from, last.to..self.base.packed_end());
-                self.base.replace(back, &[], -((len - to) as i64))?;
-                self.base.replace(front, &[], -(from as i64))
-            }
-            Held::Rows(object) => {
-                let kept = self.head + from as i64..self.head + to as i64;
-                for position in (self.head..kept.start).chain(kept.end..self.tail()) {
-                    rows.delete(row(object, position));
-                }
-                self.head = kept.start;
-                self.base.grow((to - from) as i64 - len as i64)
-            }
+        if let Some(chunks) = &mut self.chunks {
+            chunks.cut(rows, End::Right, len - to)?;
+            chunks.cut(rows, End::Left, from)?;
+            return self.base.grow((to - from) as i64 - len as i64);
         }
+        let mut entries = self.packed();
+        let first = entries.nth(from)?;
+        let last = if to - from > 1 { entries.nth(to - from - 2)? } else { first };
+        let (front, back) = (0..first.from, last.to..self.base.packed_end());
+        self.base.replace(back, &[], -((len - to) as i64))?;
+        self.base.replace(front, &[], -(from as i64))
     }
 
     /// Puts `value` before the element at `index` (or at the end, if `index` is the length).
@@ -285,23 +290,13 @@ impl List {
         if index == self.len() {
             return self.push(rows, End::Right, value);
         }
-        if let Held::Packed(mut entries) = self.base.held() {
-            let at = entries.nth(index)?.from;
+        if self.chunks.is_none() {
+            let at = self.packed().nth(index)?.from;
             if self.fits(1, 0, value) {
                 return self.base.replace(at..at, &[value], 1);
             }
         }
-        let object = self.base.go_to_rows(rows)?;
-        let at = self.head + index as i64;
-        let position = if index < self.len() / 2 {
-            shift(rows, object, self.head, at, -1)?;
-            self.head -= 1;
-            at - 1
-        } else {
-            shift(rows, object, at, self.tail(), 1)?;
-            at
-        };
-        rows.put(row(object, position), value);
+        self.in_rows(rows, value)?.insert(rows, index, value)?;
         self.base.grow(1)
     }
 
@@ -309,106 +304,40 @@ impl List {
     pub fn remove(&mut self, rows: &mut (impl RowsMut + ?Sized), count: i64, value: &[u8]) -> Result<u64, TypeError> {
         let limit = if count == 0 { u64::MAX } else { count.unsigned_abs() };
         let direction = if count < 0 { Direction::Backward } else { Direction::Forward };
-        let mut hits: Vec<u64> = Vec::new();
-        self.range(rows, 0, self.len(), direction, &mut |index, element| {
-            if element == value {
-                hits.push(index);
-            }
-            if hits.len() as u64 >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if hits.is_empty() {
-            return Ok(0);
-        }
-        hits.sort_unstable();
-        let removed = hits.len() as i64;
-        if removed as u64 == self.len() {
+        let removed = match &mut self.chunks {
+            Some(chunks) => chunks.remove(rows, direction, limit, value)?,
+            None => return self.remove_packed(direction, limit, value),
+        };
+        if removed == self.len() {
             self.clear(rows);
-            return Ok(removed as u64);
+        } else {
+            self.base.grow(-(removed as i64))?;
         }
-        match self.base.held() {
-            Held::Packed(entries) => {
-                let all = entries.all(self.len())?;
-                let gone: Vec<_> = hits.iter().map(|hit| all[*hit as usize].from..all[*hit as usize].to).collect();
-                // From the last to the first, so that what lies before stays where it is.
-                for range in gone.into_iter().rev() {
-                    self.base.replace(range, &[], -1)?;
-                }
-            }
-            Held::Rows(object) => {
-                let hits: Vec<i64> = hits.iter().map(|hit| self.head + *hit as i64).collect();
-                self.close_gaps(rows, object, &hits)?;
-            }
-        }
-        Ok(removed as u64)
+        Ok(removed)
     }
 
-    /// Takes out the rows at these positions, some but not all of the list, in order: the elements beyond them move up from the end that has fewer.
-    fn close_gaps(
-        &mut self,
-        rows: &mut (impl RowsMut + ?Sized),
-        object: ObjectId,
-        hits: &[i64],
-    ) -> Result<(), TypeError> {
-        let removed = hits.len() as i64;
-        let (first, last) = (hits[0], hits[hits.len() - 1]);
-        if last - self.head < self.tail() - first {
-            for (done, pair) in hits.windows(2).rev().enumerate() {
-                shift(rows, object, pair[0] + 1, pair[1], done as i64 + 1)?;
-            }
-            shift(rows, object, self.head, first, removed)?;
-            for position in self.head..self.head + removed {
-                rows.delete(row(object, position));
-            }
-            self.head += removed;
+    fn remove_packed(&mut self, direction: Direction, limit: u64, value: &[u8]) -> Result<u64, TypeError> {
+        let all = self.packed().all(self.len())?;
+        let mut gone: Vec<_> =
+            all.iter().filter(|entry| entry.name == value).map(|entry| entry.from..entry.to).collect();
+        let most = usize::try_from(limit).unwrap_or(usize::MAX).min(gone.len());
+        if direction == Direction::Backward {
+            gone.drain(..gone.len() - most);
         } else {
-            for (done, pair) in hits.windows(2).enumerate() {
-                shift(rows, object, pair[0] + 1, pair[1], -(done as i64 + 1))?;
-            }
-            shift(rows, object, last + 1, self.tail(), -removed)?;
-            for position in self.tail() - removed..self.tail() {
-                rows.delete(row(object, position));
-            }
+            gone.truncate(most);
         }
-        self.base.grow(-removed)
+        // From the last to the first, so that what lies before stays where it is.
+        for range in gone.into_iter().rev() {
+            self.base.replace(range, &[], -1)?;
+        }
+        Ok(most as u64)
     }
 
     /// Writes the key's row; an empty list's key goes. Whether the key is there now.
     pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
-        let head = self.head.to_le_bytes();
-        self.base.save(rows, at, &head)
+        let Some(chunks) = self.chunks else { return self.base.save(rows, at, &[]) };
+        let head = chunks.head();
+        let [a, b, c, d] = chunks.edges();
+        self.base.save(rows, at, &[&head, a, b, c, d])
     }
-}
-
-/// The name of the row of the element at a position.
-fn row(object: ObjectId, position: i64) -> RowKey<'static> {
-    RowKey::new(Space::Element, object.0, order_of_i64(position), b"")
-}
-
-fn missing() -> TypeError {
-    TypeError::Corrupt("a list lacks an element that its header counts".into())
-}
-
-/// Moves the elements at positions `from..to` by `by` places, one or more, in bounded pieces. The rows that are left behind stay.
-fn shift(rows: &mut (impl RowsMut + ?Sized), object: ObjectId, from: i64, to: i64, by: i64) -> Result<(), TypeError> {
-    let mut piece: Vec<(i64, Value)> = Vec::new();
-    let (mut from, mut to) = (from, to);
-    while from < to {
-        // Pieces are taken from the side to which the elements move, so that none is overwritten before it was read.
-        let (start, end) = if by < 0 { (from, to.min(from + PIECE as i64)) } else { (from.max(to - PIECE as i64), to) };
-        piece.clear();
-        let mut walk = Walk::orders(Space::Element, object.0, order_of_i64(start), order_of_i64(end));
-        walk.step(rows, PIECE, &mut |key, value| piece.push((i64_of_order(key.order), value.clone())))?;
-        if piece.len() as i64 != end - start {
-            return Err(missing());
-        }
-        for (position, value) in &piece {
-            rows.put(row(object, position + by), value);
-        }
-        if by < 0 {
-            from = end;
-        } else {
-            to = start;
-        }
-    }
-    Ok(())
 }
