@@ -25,7 +25,7 @@ pub enum Space {
     Key = 1,
     /// Hash fields, set members, and the scores of sorted set members. Group: object; order: `member_hash`; tail: the member.
     Member = 2,
-    /// List elements. Group: object; order: position (see `order_of_i64`); tail: empty.
+    /// Elements of lists, a few in a row. Group: object; order: number of the chunk (see `order_of_i64`), or, far from those, of an element that is a row; tail: empty.
     Element = 3,
     /// Pieces of big strings. Group: object; order: piece number; tail: empty.
     Chunk = 4,

@@ -1,5 +1,5 @@
-//! Measures commands on small collections over the store with its memory engine: packed in their key's row, and as rows.
-//! `cargo run --release -p ardb-node --example collections [directory]`
+//! Measures commands on small collections over the store with its memory engine: packed in their key's row, and as rows; and on long lists.
+//! `cargo run --release -p ardb-node --example collections [directory [lists]]`
 #![allow(clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -88,41 +88,48 @@ impl Server {
     /// Runs commands that write, each in a transaction of its own, or commands that read: microseconds for one, as the median of small groups, which leaves out
     /// what others do on the machine.
     fn run(&mut self, lines: &[Line], writes: bool) -> f64 {
-        let mut groups: Vec<f64> = lines.chunks(GROUP).map(|group| self.group(group, writes)).collect();
+        self.run_bursts(lines, writes, 1)
+    }
+
+    /// As [`Server::run`], with so many commands in one transaction.
+    fn run_bursts(&mut self, lines: &[Line], writes: bool, burst: usize) -> f64 {
+        let size = GROUP.div_ceil(burst) * burst;
+        let mut groups: Vec<f64> = lines.chunks(size).map(|group| self.group(group, writes, burst)).collect();
         groups.sort_unstable_by(f64::total_cmp);
         groups[groups.len() / 2]
     }
 
-    fn group(&mut self, lines: &[Line], writes: bool) -> f64 {
+    fn group(&mut self, lines: &[Line], writes: bool, burst: usize) -> f64 {
         let Server { store, reader, shared, session, out } = self;
         let node = Node { store: &*store, shared: &*shared, host: &NoHost };
         let start = Instant::now();
-        for line in lines {
-            let args: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
-            let Ok(command) = dispatch::resolve(&shared.table, &args) else { panic!("only known commands") };
-            out.buffer_mut().clear();
+        for lines in lines.chunks(burst) {
             if writes {
                 let mut txn = store.write();
                 let mut batch = Batch::new(&mut txn, NOW);
-                dispatch::execute(
-                    &mut node.ctx(Access::Write(&mut batch), out, session, Origin::Client, NOW),
-                    command,
-                    &args,
-                );
-                batch.next_command();
+                for line in lines {
+                    run(&node, Access::Write(&mut batch), out, session, line);
+                    assert!(!out.bytes().starts_with(b"-"), "{}", String::from_utf8_lossy(out.bytes()));
+                    batch.next_command();
+                }
                 txn.commit().unwrap_or_else(|error| panic!("{error}"));
             } else {
                 let view = reader.begin();
-                dispatch::execute(
-                    &mut node.ctx(Access::Read(&view), out, session, Origin::Client, NOW),
-                    command,
-                    &args,
-                );
+                for line in lines {
+                    run(&node, Access::Read(&view), out, session, line);
+                    assert!(!out.bytes().starts_with(b"-"), "{}", String::from_utf8_lossy(out.bytes()));
+                }
             }
-            assert!(!out.bytes().starts_with(b"-"), "{}", String::from_utf8_lossy(out.bytes()));
         }
         start.elapsed().as_secs_f64() * 1e6 / lines.len() as f64
     }
+}
+
+fn run<'a>(node: &Node<'a>, access: Access<'a>, out: &'a mut Reply, session: &'a mut Session, line: &Line) {
+    let args: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
+    let Ok(command) = dispatch::resolve(&node.shared.table, &args) else { panic!("only known commands") };
+    out.buffer_mut().clear();
+    dispatch::execute(&mut node.ctx(access, out, session, Origin::Client, NOW), command, &args);
 }
 
 fn words(line: &str) -> Line {
@@ -184,10 +191,59 @@ fn growing(server: &mut Server, name: &str, line: &dyn Fn(usize) -> String, mark
     costs
 }
 
+/// Commands of each kind on a long list.
+const ON_A_LIST: usize = 10_000;
+
+/// What commands on one long list cost, one and 16 in a transaction, before a checkpoint and after one.
+fn long_lists(server: &mut Server) {
+    let columns = ["1", "16", "1, cold", "16, cold"].map(|column| format!("{column:>8}")).concat();
+    println!("{:<36} {columns}  commands a transaction, after a checkpoint", "long lists");
+    for (count, len) in [(100_000, 3), (1_000_000, 3), (100_000, 100), (1_000_000, 100)] {
+        let element = "v".repeat(len);
+        let key = format!("long{count}x{len}");
+        let many = list(1000, |_| element.clone());
+        server.run(&vec![words(&format!("RPUSH {key} {many}")); count / 1000], true);
+        let middle = count / 2;
+        let cases = [
+            ("LPUSH", true, format!("LPUSH {key} {element}")),
+            ("RPUSH", true, format!("RPUSH {key} {element}")),
+            ("LPOP", true, format!("LPOP {key}")),
+            ("RPOP", true, format!("RPOP {key}")),
+            ("RPOPLPUSH to itself", true, format!("RPOPLPUSH {key} {key}")),
+            ("LSET in the middle", true, format!("LSET {key} {middle} {element}")),
+            ("LINDEX in the middle", false, format!("LINDEX {key} {middle}")),
+            ("LRANGE of the first 100", false, format!("LRANGE {key} 0 99")),
+            ("LRANGE of the first 600", false, format!("LRANGE {key} 0 599")),
+            ("LRANGE of 100 in the middle", false, format!("LRANGE {key} {middle} {}", middle + 99)),
+        ];
+        let mut costs = vec![String::new(); cases.len()];
+        for cold in [false, true] {
+            for burst in [1, 16] {
+                if cold {
+                    server.store.checkpoint().unwrap_or_else(|error| panic!("{error}"));
+                }
+                for ((_, writes, line), costs) in cases.iter().zip(&mut costs) {
+                    let times = if *writes { ON_A_LIST } else { ON_A_LIST / 10 };
+                    let cost = server.run_bursts(&vec![words(line); times], *writes, burst);
+                    costs.push_str(&format!("{cost:>8.2}"));
+                }
+            }
+        }
+        for ((name, ..), costs) in cases.iter().zip(costs) {
+            println!("{:<36} {costs}", format!("{name}, {count} of {len}"));
+        }
+        server.run(&[words(&format!("DEL {key}"))], true);
+    }
+}
+
 fn main() {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "/tmp/ardb-collections".into());
     let _ = std::fs::remove_dir_all(&dir);
     let mut servers = [false, true].map(|packed| Server::new(&Path::new(&dir).join(packed.to_string()), packed));
+    if std::env::args().nth(2).is_some_and(|only| only == "lists") {
+        long_lists(&mut servers[1]);
+        return;
+    }
     println!("{:<36} {:>7} {:>7} us a command", "", "rows", "packed");
     for (name, writes, lines) in measured() {
         let rounds = if writes { 1 } else { 5 };
@@ -214,5 +270,6 @@ fn main() {
             println!("{:<36} {}", format!("{name}, {form}"), costs.join(" "));
         }
     }
+    long_lists(&mut servers[1]);
     let _ = std::fs::remove_dir_all(&dir);
 }

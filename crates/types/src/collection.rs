@@ -7,7 +7,6 @@
 use ardb_base::hash::member_hash;
 use ardb_base::id::{ObjectId, UnixMs};
 use ardb_base::random::Random;
-use ardb_engine::row::order_of_i64;
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value};
 use std::ops::{ControlFlow, Deref, Range};
 
@@ -22,6 +21,8 @@ pub enum Bytes<'a> {
     Packed(&'a [u8]),
     /// A row of their own.
     Row(Value),
+    /// A part of a row.
+    Part(Value, Range<usize>),
 }
 
 impl Deref for Bytes<'_> {
@@ -31,6 +32,7 @@ impl Deref for Bytes<'_> {
         match self {
             Bytes::Packed(bytes) => bytes,
             Bytes::Row(value) => value,
+            Bytes::Part(value, range) => value.get(range.clone()).unwrap_or_default(),
         }
     }
 }
@@ -81,7 +83,7 @@ impl Collection {
         }
     }
 
-    fn of_row(row: KeyRow, limits: Limits) -> Collection {
+    pub(crate) fn of_row(row: KeyRow, limits: Limits) -> Collection {
         let form = if row.encoding() == Encoding::Rows { Form::Rows(row.object()) } else { Form::Row };
         Collection {
             kind: row.kind(),
@@ -193,22 +195,29 @@ impl Collection {
         Ok(())
     }
 
-    /// The object under which the elements' rows lie; a packed collection goes into rows first.
+    /// The object under which the members' rows lie; a packed hash or set goes into rows first.
     pub(crate) fn go_to_rows(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<ObjectId, TypeError> {
         let all = match self.held() {
             Held::Packed(entries) => entries.all(self.size)?,
             Held::Rows(object) => return Ok(object),
         };
         let object = rows.new_object();
-        for (position, entry) in (0i64..).zip(all) {
-            if self.kind == Kind::List {
-                rows.put(RowKey::new(Space::Element, object.0, order_of_i64(position), b""), entry.name);
-            } else {
-                rows.put(member_row(object, entry.name), entry.value);
-            }
+        for entry in all {
+            rows.put(member_row(object, entry.name), entry.value);
         }
         self.form = Form::Rows(object);
         Ok(object)
+    }
+
+    /// Gives a packed list an object, under which the caller is to put its elements: the object, and what was packed.
+    pub(crate) fn leave_row(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> (ObjectId, Vec<u8>) {
+        let packed = match self.held() {
+            Held::Packed(entries) => entries.bytes().to_vec(),
+            Held::Rows(_) => Vec::new(),
+        };
+        let object = rows.new_object();
+        self.form = Form::Rows(object);
+        (object, packed)
     }
 
     /// Leaves rows to the janitor that no key's row names, nor will.
@@ -289,8 +298,8 @@ impl Collection {
         Ok(0)
     }
 
-    /// Writes the key's row, with `extra` if the elements are rows; an empty collection's key is deleted instead. Whether the key is there now.
-    pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, extra: &[u8]) -> bool {
+    /// Writes the key's row, with `extra`, in parts, if the elements are rows; an empty collection's key is deleted instead. Whether the key is there now.
+    pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, extra: &[&[u8]]) -> bool {
         let old = self.old.as_ref();
         if self.size == 0 {
             if let Some(old) = old {
@@ -299,19 +308,32 @@ impl Collection {
             self.discard_own(rows);
             return false;
         }
+        let packed: &[u8];
         let (encoding, object, rest) = match &self.form {
             Form::Row => return true,
-            Form::Own(bytes) => (Encoding::Packed, ObjectId(0), &bytes[..]),
+            Form::Own(bytes) => {
+                packed = bytes;
+                (Encoding::Packed, ObjectId(0), std::slice::from_ref(&packed))
+            }
             Form::Rows(object) => (Encoding::Rows, *object, extra),
         };
         let header = Header { kind: self.kind, encoding, expiry: self.expiry, object, size: self.size };
         // Elements in rows may change without a word of it in the key's row.
-        let same = old.is_some_and(|old| encoding == Encoding::Rows && old.header() == header && old.rest() == rest);
+        let same = old.is_some_and(|old| encoding == Encoding::Rows && old.header() == header && is(old.rest(), rest));
         if !same {
-            keyspace::put(rows, at, old, &header, rest);
+            keyspace::put_parts(rows, at, old, &header, rest);
         }
         true
     }
+}
+
+/// Whether `bytes` are these parts, one after the other.
+fn is(bytes: &[u8], parts: &[&[u8]]) -> bool {
+    let mut left = Some(bytes);
+    for part in parts {
+        left = left.and_then(|left| left.strip_prefix(*part));
+    }
+    left.is_some_and(<[u8]>::is_empty)
 }
 
 /// Visits packed entries, of which there must be `count`, until it breaks.

@@ -82,6 +82,17 @@ pub fn is_due(row: &KeyRow, now: UnixMs) -> bool {
 /// Writes the key's row: `header`, then `rest` (see [`KeyRow::rest`]). `old` is the row that stands there now, due or not, as
 /// [`lookup_raw`] gave it in this transaction. The old value's object is discarded unless the new header names it too.
 pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>, header: &Header, rest: &[u8]) {
+    put_parts(rows, at, old, header, &[rest]);
+}
+
+/// As [`put`], with what follows the header in parts.
+pub(crate) fn put_parts(
+    rows: &mut (impl RowsMut + ?Sized),
+    at: &At<'_>,
+    old: Option<&KeyRow>,
+    header: &Header,
+    rest: &[&[u8]],
+) {
     let old_expiry = old.and_then(KeyRow::expiry);
     if old_expiry != header.expiry {
         if let Some(time) = old_expiry {
@@ -105,7 +116,7 @@ pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>
     // A row is written once for every command that changes a value, so none of this allocates as a rule: small rows are built on the
     // stack, others in a buffer that the thread keeps.
     let mut small = [0u8; 128];
-    let len = header.len() + rest.len();
+    let len = header.len() + rest.iter().map(|part| part.len()).sum::<usize>();
     if let Some(out) = small.get_mut(..len) {
         let mut end = 0;
         let mut add = |bytes: &[u8]| {
@@ -113,13 +124,13 @@ pub fn put(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: Option<&KeyRow>
             end += bytes.len();
         };
         header.encode(&mut add);
-        add(rest);
+        rest.iter().for_each(|part| add(part));
         rows.put(at.row(), out);
     } else {
         let mut out = BUFFER.take();
         out.reserve(len);
         header.encode(|bytes| out.extend_from_slice(bytes));
-        out.extend_from_slice(rest);
+        rest.iter().for_each(|part| out.extend_from_slice(part));
         rows.put(at.row(), &out);
         out.clear();
         if out.capacity() <= BUFFER_MAX {

@@ -116,7 +116,7 @@ impl Set {
 
     /// Writes the key's row; an empty set's key goes. Whether the key is there now.
     pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
-        self.0.save(rows, at, b"")
+        self.0.save(rows, at, &[])
     }
 }
 

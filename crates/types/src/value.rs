@@ -47,12 +47,13 @@ pub fn each_item(
             let entries = Entries::new(row.rest(), kind == Kind::Hash);
             each_entry(entries, row.size(), &mut |entry| visit(item(kind, entry.name, entry.value)))
         }
+        (Kind::List, _) => {
+            let list = List::of_row(row.clone())?;
+            list.range(rows, 0, list.len(), Direction::Forward, &mut |_, element| visit(Item::Element(element)))
+        }
         (_, Encoding::Inline | Encoding::Rows) => {
-            let list = kind == Kind::List;
-            let space = if list { Space::Element } else { Space::Member };
-            Ok(rows.scan(RowRange::group(space, row.object().0), Direction::Forward, &mut |name, value| {
-                visit(item(kind, if list { value } else { name.tail }, value))
-            })?)
+            let range = RowRange::group(Space::Member, row.object().0);
+            Ok(rows.scan(range, Direction::Forward, &mut |name, value| visit(item(kind, name.tail, value)))?)
         }
     }
 }
@@ -73,6 +74,8 @@ pub struct ItemWalk {
 enum Place {
     /// The offset of the next entry of a packed collection.
     Packed(usize),
+    /// The index of the next element of a list in rows.
+    Chunks(u64),
     Rows(Walk),
 }
 
@@ -80,10 +83,10 @@ impl ItemWalk {
     /// All items of the collection whose key's row this is, in the order of [`each_item`].
     #[must_use]
     pub fn new(row: &KeyRow) -> ItemWalk {
-        let space = if row.kind() == Kind::List { Space::Element } else { Space::Member };
         let place = match row.encoding() {
             Encoding::Packed => Place::Packed(0),
-            Encoding::Inline | Encoding::Rows => Place::Rows(Walk::group(space, row.object().0)),
+            Encoding::Inline | Encoding::Rows if row.kind() == Kind::List => Place::Chunks(0),
+            Encoding::Inline | Encoding::Rows => Place::Rows(Walk::group(Space::Member, row.object().0)),
         };
         ItemWalk { row: row.clone(), place }
     }
@@ -115,10 +118,16 @@ impl ItemWalk {
                 *at = entries.at();
                 Ok(true)
             }
+            Place::Chunks(next) => {
+                let list = List::of_row(self.row.clone())?;
+                let from = (*next).min(list.len());
+                *next = from.saturating_add(limit as u64).min(list.len());
+                list.values(rows, from, *next, &mut |element| visit(Item::Element(element)))?;
+                Ok(*next < list.len())
+            }
             Place::Rows(walk) => {
                 let mut failed = None;
                 let more = walk.step(rows, limit, &mut |name, value| match kind {
-                    Kind::List => visit(Item::Element(value)),
                     Kind::SortedSet => match score_of_row(value) {
                         Ok(score) => visit(Item::Scored(name.tail, score)),
                         Err(error) => failed = Some(error),

@@ -137,6 +137,8 @@ fn memory_doctor(ctx: &mut Ctx<'_>, _: &[&[u8]]) -> CmdResult {
 fn memory_usage(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
     /// What a row costs besides its own bytes: the rest of its name, and its place in a table.
     const ROW: u64 = 48;
+    /// An element's share of that, of many in a row, and its length.
+    const SHARE: u64 = 4;
     let samples = match args {
         [_, _, _] => 5,
         [_, _, _, option, count] if parse::is(option, "samples") => {
@@ -156,6 +158,7 @@ fn memory_usage(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         each_item(&ctx.rows, &row, &mut |item| {
             seen += 1;
             bytes += match item {
+                Item::Element(bytes) if row.kind() == Kind::List => SHARE + bytes.len() as u64,
                 Item::Piece(bytes) | Item::Element(bytes) => ROW + bytes.len() as u64,
                 Item::Field(field, value) => ROW + (field.len() + value.len()) as u64,
                 // A member has one row by name and one by score.
