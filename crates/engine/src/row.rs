@@ -29,9 +29,9 @@ pub enum Space {
     Element = 3,
     /// Pieces of big strings. Group: object; order: piece number; tail: empty.
     Chunk = 4,
-    /// Sorted set members by score. Group: object; order: score (see `order_of_f64`); tail: the member; value: empty.
+    /// Not in use.
     Score = 5,
-    /// Nodes of the counted tree over `Score`. Group: object; order: number of the node; tail: empty.
+    /// Nodes and leaves of the tree of a sorted set. Group: object; order: number of the node; tail: empty.
     Rank1 = 6,
     /// Not in use.
     Rank2 = 7,

@@ -1,4 +1,5 @@
-//! Measures commands on small collections over the store with its memory engine: packed in their key's row, and as rows; and on long lists.
+//! Measures commands on small collections over the store with its memory engine: packed in their key's row, and as rows; on long lists, and on large sorted
+//! sets.
 //! `cargo run --release -p ardb-node --example collections [directory [lists]]`
 #![allow(clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -236,6 +237,40 @@ fn long_lists(server: &mut Server) {
     }
 }
 
+/// Sorted sets of these sizes are measured, and commands of each kind on them.
+const SETS: [usize; 2] = [100_000, 1_000_000];
+const COMMANDS: usize = 20_000;
+
+/// A number that jumps about below `below`, another one for each `n`.
+fn jump(n: usize, below: usize) -> usize {
+    (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) as usize % below
+}
+
+/// Commands on a large sorted set: as many members as its size are there, and some come and go.
+fn large_set(server: &mut Server, size: usize) -> Vec<(&'static str, f64)> {
+    let lines = |line: &dyn Fn(usize) -> String| (0..COMMANDS).map(|n| words(&line(n))).collect::<Vec<_>>();
+    let member = |n: usize| format!("element:{n:012}");
+    let add = |n: usize| format!("ZADD z {} {}", jump(n, size), member(n));
+    for from in (0..size).step_by(COMMANDS) {
+        let all: Vec<Line> = (from..size.min(from + COMMANDS)).map(|n| words(&add(n))).collect();
+        server.run(&all, true);
+    }
+    let mut costs = Vec::new();
+    let mut run = |name, writes, line: &dyn Fn(usize) -> String| costs.push((name, server.run(&lines(line), writes)));
+    run("ZADD of a new member", true, &|n| add(size + n));
+    run("ZADD of a known one", true, &|n| format!("ZADD z {} {}", jump(n + 7, size), member(jump(n, size))));
+    run("ZINCRBY 1 of a known one", true, &|n| format!("ZINCRBY z 1 {}", member(jump(n, size))));
+    run("ZSCORE", false, &|n| format!("ZSCORE z {}", member(jump(n, size))));
+    run("ZRANK", false, &|n| format!("ZRANK z {}", member(jump(n, size))));
+    run("ZCOUNT", false, &|n| format!("ZCOUNT z {} {}", jump(n, size / 2), size / 2 + jump(n, size / 2)));
+    run("ZRANGE of 100, deep", false, &|n| format!("ZRANGE z {0} {1}", jump(n, size), jump(n, size) + 99));
+    run("ZREM", true, &|n| format!("ZREM z {}", member(size + n)));
+    run("ZPOPMIN", true, &|_| "ZPOPMIN z".into());
+    run("ZPOPMAX", true, &|_| "ZPOPMAX z".into());
+    server.run(&[words("DEL z")], true);
+    costs
+}
+
 fn main() {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "/tmp/ardb-collections".into());
     let _ = std::fs::remove_dir_all(&dir);
@@ -271,5 +306,11 @@ fn main() {
         }
     }
     long_lists(&mut servers[1]);
+    let [_, server] = &mut servers;
+    let costs = SETS.map(|size| large_set(server, size));
+    println!("{:<36} {}", "a sorted set of", SETS.map(|size| format!("{size:>9}")).join(" "));
+    for (i, (name, _)) in costs[0].iter().enumerate() {
+        println!("{name:<36} {:>9.2} {:>9.2}", costs[0][i].1, costs[1][i].1);
+    }
     let _ = std::fs::remove_dir_all(&dir);
 }

@@ -84,7 +84,7 @@ impl RowCache {
         let hash = Place::of(key).hash();
         match key.space {
             // Their order alone tells rows apart.
-            Space::Key | Space::Member | Space::Element | Space::Chunk => hash,
+            Space::Key | Space::Member | Space::Element | Space::Chunk | Space::Rank1 => hash,
             _ => mix(hash ^ member_hash(key.tail)),
         }
     }

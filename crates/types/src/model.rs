@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use ardb_base::id::{KeyspaceId, ObjectId};
+use ardb_base::random::Random;
 use ardb_engine::row::Visit;
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value};
 
@@ -20,6 +21,8 @@ pub struct Model {
     rows: BTreeMap<Vec<u8>, Value>,
     dbs: Vec<Db>,
     next_id: u64,
+    /// Rows were damaged, so one that is not there may be deleted.
+    damaged: bool,
     /// Objects left to the janitor.
     pub discarded: Vec<ObjectId>,
 }
@@ -29,7 +32,7 @@ impl Model {
     #[must_use]
     pub fn new(databases: u32) -> Model {
         let dbs = (0..u64::from(databases)).map(|n| Db { keyspace: n + 1, ..Db::default() }).collect();
-        Model { rows: BTreeMap::new(), dbs, next_id: u64::from(databases) + 1, discarded: Vec::new() }
+        Model { rows: BTreeMap::new(), dbs, next_id: u64::from(databases) + 1, damaged: false, discarded: Vec::new() }
     }
 
     /// How many rows there are in a space whose group was not discarded. Tests use it to find leaks.
@@ -40,6 +43,31 @@ impl Model {
             .filter_map(|key| RowKey::decode(key))
             .filter(|key| key.space == space && !self.discarded.contains(&ObjectId(key.group)))
             .count()
+    }
+
+    /// Changes bytes of a row of one of these spaces, cuts it off, or takes the row away.
+    pub fn damage(&mut self, random: &mut Random, spaces: &[Space]) {
+        self.damaged = true;
+        let Some(space) = spaces.get(random.below(spaces.len() as u64) as usize) else { return };
+        let keys: Vec<Vec<u8>> = self.rows.keys().filter(|key| key.first() == Some(&(*space as u8))).cloned().collect();
+        let Some(key) = keys.get(random.below(keys.len().max(1) as u64) as usize) else { return };
+        let mut bytes = self.rows.get(key).map(|value| value.to_vec()).unwrap_or_default();
+        match random.below(8) {
+            0 => drop(self.rows.remove(key)),
+            1 => bytes.truncate(random.below(bytes.len() as u64 + 1) as usize),
+            _ => {
+                for _ in 0..=random.below(3) {
+                    // Where numbers stand, as a rule.
+                    let most = if random.one_in(2) { 60 } else { bytes.len() as u64 };
+                    if let Some(byte) = bytes.get_mut(random.below(most.max(1)) as usize) {
+                        *byte = if random.one_in(3) { 0xff } else { random.below(256) as u8 };
+                    }
+                }
+            }
+        }
+        if let Some(value) = self.rows.get_mut(key) {
+            *value = Value::new(&bytes);
+        }
     }
 }
 
@@ -96,7 +124,7 @@ impl RowsMut for Model {
 
     fn delete(&mut self, key: RowKey<'_>) {
         let removed = self.rows.remove(&key.encoded());
-        debug_assert!(removed.is_some(), "deleted a row that does not exist: {key:?}");
+        debug_assert!(removed.is_some() || self.damaged, "deleted a row that does not exist: {key:?}");
     }
 
     fn new_object(&mut self) -> ObjectId {

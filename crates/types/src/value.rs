@@ -27,8 +27,8 @@ pub enum Item<'a> {
     Scored(&'a [u8], f64),
 }
 
-/// Calls `visit` with the items of the value whose key's row is `row` until it breaks: strings and lists in their order, packed values as they lie there, the
-/// others in the order of their members' hashes.
+/// Calls `visit` with the items of the value whose key's row is `row` until it breaks: strings, lists and sorted sets in their order, packed values as they lie
+/// there, the others in the order of their members' hashes.
 pub fn each_item(
     rows: &(impl Rows + ?Sized),
     row: &KeyRow,
@@ -80,7 +80,7 @@ enum Place {
 }
 
 impl ItemWalk {
-    /// All items of the collection whose key's row this is, in the order of [`each_item`].
+    /// All items of the collection whose key's row this is, in the order of [`each_item`], but those of a sorted set in rows in the order of their hashes.
     #[must_use]
     pub fn new(row: &KeyRow) -> ItemWalk {
         let place = match row.encoding() {

@@ -2,40 +2,41 @@
 //!
 //! A small set is packed in the key's row, see [`packed`]. Else there are rows under the object of the set:
 //! - `Member`: (member_hash, member) -> the score, f64 little-endian;
-//! - `Score`: (order of the score, member) -> empty;
-//! - `Rank1`: (number of the node, empty) -> a node of the counted tree (see [`tree`] and [`node`]).
+//! - `Rank1`: (number, empty) -> a leaf of the tree ([`leaf`]) with members and scores in the order of the set, or an inner node ([`node`]) that leads to some
+//!   of them and counts them.
 //!
 //! Then the key's row holds the cardinality as its size and, after that, what [`ZSet`] needs at once:
 //!
 //! ```text
 //! 0..4    length of the longest member ever, u32 le (saturating)
 //! 4..8    greatest cardinality ever, u32 le (saturating)
-//! 8..16   low: no score row has a smaller order, u64 le
-//! 16..24  high: no score row has a greater order, u64 le
-//! 24      height of the tree
-//! 25..33  number of the next node, u64 le
-//! 33..37  front: first rows taken out that the tree still counts, u32 le (see [`tree`])
-//! 37..41  room: how many more may be taken out so, u32 le
-//! 41..    the root of the tree; absent while one run covers everything
+//! 8       height of the tree: nodes between the root and a leaf
+//! 9..17   number of the next node, u64 le
+//! 17..25  number of the first leaf, u64 le, 0 if it is not known
+//! 25..33  number of the last leaf, u64 le, 0 if it is not known
+//! 33..35  front: members that were taken out and the first leaf still holds, its first ones, u16 le (see [`tree`])
+//! 35..37  back: the same at the end of the last leaf
+//! 37..    the root of the tree, an inner node
 //! ```
 //!
-//! Invariants: `Member` and `Score` rows are one to one; the cardinality is their number; the counts of the tree's entries are the
-//! numbers of the score rows that they cover, but for the front; `low` and `high` bound all orders, so that a set used as a queue is not searched through the
-//! rows that it has already given away; negative zero is stored as zero. `check` in the tests holds all of that.
+//! Invariants: `Member` rows and the entries of leaves, without front and back, are one to one, with the same scores; the cardinality is their number; the
+//! counts of inner nodes are right (see [`tree`]); a small set has no negative zero (see [`ZSet::keeps_sign`]). `check` in the tests holds all of that.
 
 mod build;
 #[cfg(test)]
 mod check;
+mod leaf;
 pub mod node;
 mod packed;
 pub mod range;
+mod take;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use ardb_base::hash::member_hash;
 use ardb_base::id::{ObjectId, UnixMs};
-use ardb_engine::row::{f64_of_order, order_of_f64};
+use ardb_engine::row::order_of_f64;
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
 use crate::limits::{Limit, Limits};
@@ -47,13 +48,8 @@ pub use build::ZSetBuilder;
 pub(crate) use packed::Members;
 pub use range::{LexBound, ScoreRange, Span};
 
-const LOW: usize = 8;
-const HIGH: usize = 16;
-const HEIGHT: usize = 24;
-const NEXT: usize = 25;
-const FRONT: usize = 33;
-const ROOM: usize = 37;
-const ROOT: usize = 41;
+/// Where the root stands behind the size in the key's row.
+const ROOT: usize = 37;
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,32 +73,81 @@ pub struct ZSet {
     expiry: Option<UnixMs>,
     size: u64,
     limit: Limit,
-    /// What follows the size in the key's row, once something has been changed.
-    extra: Option<NodeBuf>,
-    /// Buffers for nodes.
-    spare: Vec<NodeBuf>,
+    /// What the key's row says of a set in rows before the root.
+    state: State,
+    /// The root, once something has been changed.
+    root: Option<NodeBuf>,
 }
 
-fn fresh_extra() -> NodeBuf {
-    let mut bytes = Vec::with_capacity(ROOT + 2);
-    bytes.resize(ROOT, 0);
-    bytes[LOW..HIGH].copy_from_slice(&u64::MAX.to_le_bytes());
-    bytes[NEXT..FRONT].copy_from_slice(&1u64.to_le_bytes());
-    let mut extra = NodeBuf { bytes, base: ROOT };
-    extra.clear();
-    extra
+/// What the key's row says of a set in rows between the size and the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// Length of the longest member ever.
+    longest: u32,
+    /// Greatest cardinality ever.
+    peak: u32,
+    height: u8,
+    /// Number of the next node or leaf.
+    next: u64,
+    /// The first and the last leaf, 0 if it is not known which they are.
+    first: u64,
+    last: u64,
+    /// What they have lost and still hold.
+    front: u16,
+    back: u16,
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut eight = [0; 8];
-    eight.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(eight)
+impl State {
+    const FRESH: State = State { longest: 0, peak: 0, height: 0, next: 1, first: 0, last: 0, front: 0, back: 0 };
+
+    fn parse(bytes: &[u8; ROOT]) -> State {
+        let u64_at = |at: usize| u64::from_le_bytes(part(bytes, at));
+        State {
+            longest: u32::from_le_bytes(part(bytes, 0)),
+            peak: u32::from_le_bytes(part(bytes, 4)),
+            height: bytes[8],
+            next: u64_at(9),
+            first: u64_at(17),
+            last: u64_at(25),
+            front: u16::from_le_bytes(part(bytes, 33)),
+            back: u16::from_le_bytes(part(bytes, 35)),
+        }
+    }
+
+    /// The set has come to this size, with this member.
+    fn count(&mut self, size: u64, member: &[u8]) {
+        self.peak = self.peak.max(u32::try_from(size).unwrap_or(u32::MAX));
+        self.longest = self.longest.max(u32::try_from(member.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Whether Redis, by its defaults, would hold the set as a listpack.
+    fn is_small(&self) -> bool {
+        u64::from(self.peak) <= LISTPACK_ENTRIES && u64::from(self.longest) <= LISTPACK_VALUE
+    }
+
+    fn write(&self, bytes: &mut [u8]) {
+        bytes[..4].copy_from_slice(&self.longest.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.peak.to_le_bytes());
+        bytes[8] = self.height;
+        bytes[9..17].copy_from_slice(&self.next.to_le_bytes());
+        bytes[17..25].copy_from_slice(&self.first.to_le_bytes());
+        bytes[25..33].copy_from_slice(&self.last.to_le_bytes());
+        bytes[33..35].copy_from_slice(&self.front.to_le_bytes());
+        bytes[35..37].copy_from_slice(&self.back.to_le_bytes());
+    }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut four = [0; 4];
-    four.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(four)
+/// `N` bytes from `at` on, which are there.
+fn part<const N: usize>(bytes: &[u8; ROOT], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+fn empty_root() -> NodeBuf {
+    let mut root = NodeBuf { bytes: vec![0; ROOT], base: ROOT };
+    root.clear();
+    root
 }
 
 /// The name of a member's row.
@@ -110,24 +155,9 @@ fn member_row(object: ObjectId, member: &[u8]) -> RowKey<'_> {
     RowKey::new(Space::Member, object.0, member_hash(member), member)
 }
 
-/// The name of a member's row by score.
-fn score_row(object: ObjectId, score: f64, member: &[u8]) -> RowKey<'_> {
-    RowKey::new(Space::Score, object.0, order_of_f64(score), member)
-}
-
 /// Redis's defaults for what a listpack may hold; see [`ZSet::keeps_sign`].
 pub(super) const LISTPACK_ENTRIES: u64 = 128;
 pub(super) const LISTPACK_VALUE: u64 = 64;
-
-/// The value of a member's row by score: empty, but for negative zero, which has the place of zero and is told from it by one byte.
-fn score_sign(score: f64) -> &'static [u8] {
-    if score == 0.0 && score.is_sign_negative() { b"-" } else { b"" }
-}
-
-/// The score that a row by score stands for.
-fn score_of_place(order: u64, sign: &[u8]) -> f64 {
-    if sign.is_empty() { f64_of_order(order) } else { -0.0 }
-}
 
 /// The score that a `Member` row holds.
 pub fn score_of_row(value: &[u8]) -> Result<f64, TypeError> {
@@ -162,16 +192,17 @@ impl ZSet {
 
     fn within(row: KeyRow, limits: Limits) -> Result<ZSet, TypeError> {
         let damaged = || TypeError::Corrupt("sorted set: damaged key row".into());
-        let form = match (row.kind(), row.encoding()) {
-            (Kind::SortedSet, Encoding::Packed) => Form::Row,
+        let (form, state) = match (row.kind(), row.encoding()) {
+            (Kind::SortedSet, Encoding::Packed) => (Form::Row, State::FRESH),
             (Kind::SortedSet, Encoding::Rows) => {
-                NodeRef::parse(row.extra().get(ROOT..).ok_or_else(damaged)?)?;
-                Form::Rows(row.object())
+                let (state, root) = row.extra().split_first_chunk().ok_or_else(damaged)?;
+                NodeRef::parse(root)?;
+                (Form::Rows(row.object()), State::parse(state))
             }
             _ => return Err(damaged()),
         };
         let (size, expiry) = (row.size(), row.expiry());
-        Ok(ZSet { form, fresh: false, expiry, size, ..ZSet::replacing(Some(row), limits) })
+        Ok(ZSet { form, fresh: false, expiry, size, state, ..ZSet::replacing(Some(row), limits) })
     }
 
     /// An empty set that will replace `old`, the key's row as it stands, and has no expiry.
@@ -184,8 +215,8 @@ impl ZSet {
             expiry: None,
             size: 0,
             limit: packed::limit(limits.zset),
-            extra: None,
-            spare: Vec::new(),
+            state: State::FRESH,
+            root: None,
         }
     }
 
@@ -209,7 +240,7 @@ impl ZSet {
     /// Length of the longest member that the set ever had; of a packed set, which has always been small, that it has.
     pub fn longest_member(&self) -> Result<u64, TypeError> {
         let Some(mut members) = self.members() else {
-            return Ok(self.extra_bytes().map_or(0, |extra| u64::from(u32_at(extra, 0))));
+            return Ok(u64::from(self.state.longest));
         };
         let mut longest = 0;
         while let Some(next) = members.next()? {
@@ -221,58 +252,36 @@ impl ZSet {
     /// The greatest number of members that it ever had; of a packed set, which has always been small, that it has.
     #[must_use]
     pub fn peak(&self) -> u64 {
-        self.extra_bytes().map_or(self.size, |extra| u64::from(u32_at(extra, 4)))
+        if let Form::Rows(_) = self.form { u64::from(self.state.peak) } else { self.size }
     }
 
-    /// What follows the size in the key's row of a set in rows.
-    fn extra_bytes(&self) -> Option<&[u8]> {
-        match (&self.extra, &self.old, &self.form) {
-            (Some(extra), ..) => Some(&extra.bytes),
-            (None, Some(old), Form::Rows(_)) if !self.fresh => Some(old.extra()),
-            _ => None,
+    /// The root as it lies in the key's row.
+    fn old_root(&self) -> &[u8] {
+        match &self.old {
+            Some(old) if !self.fresh => old.extra().get(ROOT..).unwrap_or(b""),
+            _ => b"",
         }
     }
 
-    fn low(&self) -> u64 {
-        self.extra_bytes().map_or(0, |extra| u64_at(extra, LOW))
-    }
-
-    fn high(&self) -> u64 {
-        self.extra_bytes().map_or(0, |extra| u64_at(extra, HIGH))
-    }
-
-    fn height(&self) -> u8 {
-        self.extra_bytes().map_or(0, |extra| extra[HEIGHT])
-    }
-
     fn root(&self) -> Result<NodeRef<'_>, TypeError> {
-        NodeRef::parse(self.extra_bytes().map_or(b"", |extra| &extra[ROOT..]))
+        match &self.root {
+            Some(root) => Ok(root.view()),
+            None => NodeRef::parse(self.old_root()),
+        }
     }
 
-    /// What follows the size in the key's row, to be changed.
-    fn extra_mut(&mut self) -> &mut NodeBuf {
-        let (old, fresh) = (&self.old, self.fresh);
-        self.extra.get_or_insert_with(|| match old {
-            Some(old) if !fresh => {
-                let from = old.extra();
-                let mut bytes = Vec::with_capacity(from.len() + 64);
-                bytes.extend_from_slice(from);
-                let mut extra = NodeBuf { bytes, base: ROOT };
-                if extra.node().is_empty() {
-                    extra.clear();
-                }
-                extra
-            }
-            _ => fresh_extra(),
-        })
-    }
-
-    fn set_u64(&mut self, at: usize, value: u64) {
-        self.extra_mut().bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-    }
-
-    fn set_height(&mut self, height: u8) {
-        self.extra_mut().bytes[HEIGHT] = height;
+    /// The root, to be changed. Before it is written, what stands before it will be.
+    fn root_mut(&mut self) -> Result<&mut NodeBuf, TypeError> {
+        if self.root.is_none() {
+            let old = self.old_root();
+            NodeRef::parse(old)?;
+            let mut bytes = Vec::with_capacity(ROOT + old.len() + 64);
+            bytes.resize(ROOT, 0);
+            let mut root = NodeBuf { bytes, base: ROOT };
+            root.load(old);
+            self.root = Some(root);
+        }
+        Ok(self.root.get_or_insert_with(empty_root))
     }
 
     /// The member's score.
@@ -322,30 +331,15 @@ impl ZSet {
         score: f64,
     ) -> Result<Inserted, TypeError> {
         let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
-        let order = order_of_f64(score);
+        let (raw, order) = (leaf::raw_order(score), order_of_f64(score));
         rows.put(member_row(self.object(), member), &score.to_le_bytes());
-        rows.put(score_row(self.object(), score, member), score_sign(score));
-        if order < self.low() {
-            self.set_u64(LOW, order);
-        }
-        if order > self.high() {
-            self.set_u64(HIGH, order);
-        }
         if let Some(old) = old {
-            rows.delete(score_row(self.object(), old, member));
-            self.tree_move(rows, (order_of_f64(old), member), (order, member))?;
+            self.tree_move(rows, (order_of_f64(old), member), raw, (order, member))?;
             return Ok(Inserted::Updated);
         }
-        self.size += 1;
-        self.tree_add(rows, (order, member))?;
-        let size = u32::try_from(self.size).unwrap_or(u32::MAX);
-        let length = u32::try_from(member.len()).unwrap_or(u32::MAX);
-        let extra = self.extra_mut();
-        for (at, value) in [(0, length), (4, size)] {
-            if u32_at(&extra.bytes, at) < value {
-                extra.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            }
-        }
+        self.tree_add(rows, raw, (order, member))?;
+        self.size = self.size.checked_add(1).ok_or_else(|| tree::corrupt("too many members"))?;
+        self.state.count(self.size, member);
         Ok(Inserted::Added)
     }
 
@@ -359,8 +353,7 @@ impl ZSet {
     /// Whether Redis, by its defaults, would hold it as a listpack.
     #[must_use]
     pub fn is_small(&self) -> bool {
-        let Some(extra) = self.extra_bytes() else { return true };
-        u64::from(u32_at(extra, 4)) <= LISTPACK_ENTRIES && u64::from(u32_at(extra, 0)) <= LISTPACK_VALUE
+        self.state.is_small()
     }
 
     /// Takes the member out; its score, or `None` if it was not there.
@@ -379,35 +372,17 @@ impl ZSet {
         member: &[u8],
         score: f64,
     ) -> Result<(), TypeError> {
-        if self.remove_rows(rows, member, score)? {
-            self.tree_take(rows, (order_of_f64(score), member))?;
-        }
-        Ok(())
-    }
-
-    /// As [`ZSet::remove_known`], for the first member of all.
-    fn remove_first(&mut self, rows: &mut (impl RowsMut + ?Sized), member: &[u8], score: f64) -> Result<(), TypeError> {
-        if self.remove_rows(rows, member, score)? { self.tree_take_first(rows) } else { Ok(()) }
-    }
-
-    /// Deletes a member, with its rows; whether there is a tree that must hear of it.
-    fn remove_rows(
-        &mut self,
-        rows: &mut (impl RowsMut + ?Sized),
-        member: &[u8],
-        score: f64,
-    ) -> Result<bool, TypeError> {
         if self.size <= 1 {
             self.clear(rows);
-            return Ok(false);
+            return Ok(());
         }
         if self.remove_packed(member)? {
-            return Ok(false);
+            return Ok(());
         }
+        self.tree_take(rows, (order_of_f64(score), member))?;
         rows.delete(member_row(self.object(), member));
-        rows.delete(score_row(self.object(), score, member));
         self.size -= 1;
-        Ok(true)
+        Ok(())
     }
 
     /// Takes out all members, in O(1): the rows are left to the janitor.
@@ -418,11 +393,21 @@ impl ZSet {
         self.form = Form::Own(Vec::new());
         self.fresh = true;
         self.size = 0;
-        self.extra = None;
+        self.state = State::FRESH;
+        self.root = None;
+    }
+
+    /// Whether the key's row says something else of this set in rows, apart from the root.
+    fn is_changed(&self) -> bool {
+        self.fresh
+            || self.old.as_ref().is_none_or(|old| {
+                let state = old.extra().first_chunk().map(State::parse);
+                old.size() != self.size || state != Some(self.state)
+            })
     }
 
     /// Writes the key's row; if no members are left, the key is deleted instead. Whether the key is there now.
-    pub fn save(self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
+    pub fn save(mut self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
         if self.size == 0 {
             if let Some(old) = &self.old {
                 keyspace::delete(rows, at, old);
@@ -430,9 +415,16 @@ impl ZSet {
             return false;
         }
         // Only what was changed is written; a set that was opened and read needs no row.
-        let (encoding, rest) = match (&self.form, &self.extra) {
+        if matches!(self.form, Form::Rows(_)) && (self.root.is_some() || self.is_changed()) {
+            let state = self.state;
+            // The root was read when the set was opened, so it can be.
+            if let Ok(root) = self.root_mut() {
+                state.write(&mut root.bytes);
+            }
+        }
+        let (encoding, rest) = match (&self.form, &self.root) {
             (Form::Own(bytes), _) => (Encoding::Packed, bytes),
-            (Form::Rows(_), Some(extra)) => (Encoding::Rows, &extra.bytes),
+            (Form::Rows(_), Some(root)) => (Encoding::Rows, &root.bytes),
             (Form::Row, _) | (Form::Rows(_), None) => return true,
         };
         let (object, size) = (self.object(), self.size);

@@ -1,103 +1,137 @@
-//! One node of the counted tree, as bytes: a sorted list of separators, each with the number of score rows that it covers.
+//! One inner node of the tree, as bytes: a sorted list of separators, each with the number of entries in the leaves that it covers.
 //!
 //! ```text
 //! 0..2      n, u16 le
-//! n times   order u64 le, count u48 le, child u48 le, end of the tail u32 le
-//! then      the tails, one after the other
+//! 2         form: bit 0 counts and children take 8 bytes, bit 1 there are tails; the others are zero
+//! n times   order, u64 le
+//! n times   count, u32 le or u64 le
+//! n times   child, u32 le or u64 le
+//! n times   end of the tail, u32 le                         (if bit 1)
+//! then      the tails, one after the other                  (if bit 1)
 //! ```
-//! An entry covers the positions from its own `(order, tail)` up to the next entry's. `child` names the node that divides it further; 0 at the
-//! lowest height, where the entry covers a run of score rows directly. Fields have fixed widths so that a count is changed in place.
+//! An entry covers the positions from its own `(order, tail)` up to the next entry's; without tails all are empty. `child` names the inner node or leaf that
+//! holds what lies there. What the first entry covers begins where the node does: the place written in it is not looked at. Counts are changed in place.
 //!
-//! Invariants: positions ascend strictly; ends of tails ascend and the last one is the end of the node.
+//! Invariants: positions ascend strictly, but for the first; ends of tails ascend and the last one is the end of the node.
+
+use std::ops::Range;
 
 use crate::TypeError;
 
-/// A place among score rows: the order of a score, then the member.
+/// A place in a sorted set: the order of a score, then the member.
 pub type Position<'a> = (u64, &'a [u8]);
 
-const ENTRY: usize = 24;
-const COUNT_AT: usize = 8;
-const CHILD_AT: usize = 14;
-const END_AT: usize = 20;
-const U48_MAX: u64 = (1 << 48) - 1;
+const HEAD: usize = 3;
+const ORDER: usize = 8;
+const END: usize = 4;
+const WIDE: u8 = 1;
+const TAILS: u8 = 2;
+/// The greatest count, and the greatest number of a node.
+pub const MOST: u64 = (1 << 48) - 1;
 
 /// A node, read.
 #[derive(Clone, Copy)]
 pub struct NodeRef<'a> {
-    entries: &'a [u8],
+    orders: &'a [u8],
+    counts: &'a [u8],
+    children: &'a [u8],
+    ends: &'a [u8],
     tails: &'a [u8],
 }
 
-fn u48(bytes: &[u8]) -> u64 {
-    let mut wide = [0; 8];
-    wide[..6].copy_from_slice(&bytes[..6]);
-    u64::from_le_bytes(wide)
+fn u64_at(bytes: &[u8], i: usize) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
+    u64::from_le_bytes(eight)
 }
 
-fn u32_at(bytes: &[u8]) -> usize {
+fn u32_at(bytes: &[u8], i: usize) -> u32 {
     let mut four = [0; 4];
-    four.copy_from_slice(&bytes[..4]);
-    u32::from_le_bytes(four) as usize
+    four.copy_from_slice(&bytes[i * 4..i * 4 + 4]);
+    u32::from_le_bytes(four)
 }
 
 impl<'a> NodeRef<'a> {
+    const EMPTY: NodeRef<'static> = NodeRef { orders: b"", counts: b"", children: b"", ends: b"", tails: b"" };
+
     /// Checks the form of a node; no bytes at all are a node without entries.
     pub fn parse(bytes: &'a [u8]) -> Result<NodeRef<'a>, TypeError> {
         let corrupt = || TypeError::Corrupt("sorted set: damaged node".into());
         if bytes.is_empty() {
-            return Ok(NodeRef { entries: b"", tails: b"" });
+            return Ok(NodeRef::EMPTY);
         }
-        let [low, high, rest @ ..] = bytes else { return Err(corrupt()) };
-        let n = usize::from(u16::from_le_bytes([*low, *high]));
-        let (entries, tails) = rest.split_at_checked(n * ENTRY).ok_or_else(corrupt)?;
-        let node = NodeRef { entries, tails };
-        let ends = if n == 0 { 0 } else { node.end(n - 1) };
-        if ends != tails.len() {
+        let [n0, n1, form, rest @ ..] = bytes else { return Err(corrupt()) };
+        let n = usize::from(u16::from_le_bytes([*n0, *n1]));
+        if *form > WIDE | TAILS {
             return Err(corrupt());
         }
-        Ok(node)
+        let width = if form & WIDE != 0 { 8 } else { 4 };
+        let (orders, rest) = rest.split_at_checked(n * ORDER).ok_or_else(corrupt)?;
+        let (counts, rest) = rest.split_at_checked(n * width).ok_or_else(corrupt)?;
+        let (children, rest) = rest.split_at_checked(n * width).ok_or_else(corrupt)?;
+        let (ends, tails) = rest.split_at_checked(if form & TAILS != 0 { n * END } else { 0 }).ok_or_else(corrupt)?;
+        let node = NodeRef { orders, counts, children, ends, tails };
+        if node.end(n) == tails.len() { Ok(node) } else { Err(corrupt()) }
+    }
+
+    /// Bytes of the tails.
+    pub fn tail_bytes(&self) -> usize {
+        self.tails.len()
+    }
+
+    /// Whether the ends of tails ascend, without which the node must not be changed but for its counts.
+    pub fn is_sound(&self) -> bool {
+        (0..self.len()).all(|i| self.end(i) <= self.end(i + 1))
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.orders.is_empty()
     }
 
     /// Number of entries.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.entries.len() / ENTRY
+        self.orders.len() / ORDER
     }
 
-    /// The entry's bytes. `i` is below `len()` in all callers.
-    fn entry(&self, i: usize) -> &'a [u8] {
-        &self.entries[i * ENTRY..(i + 1) * ENTRY]
+    fn is_wide(&self) -> bool {
+        self.counts.len() == self.orders.len()
     }
 
+    /// Where the tails of the first `i` entries end.
     fn end(&self, i: usize) -> usize {
-        u32_at(&self.entry(i)[END_AT..])
+        if i == 0 || self.ends.is_empty() { 0 } else { u32_at(self.ends, i - 1) as usize }
     }
 
     fn order(&self, i: usize) -> u64 {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&self.entry(i)[..8]);
-        u64::from_le_bytes(eight)
+        u64_at(self.orders, i)
     }
 
-    /// Where the entry begins.
+    /// Where the entry begins. Here as below, `i` is less than [`NodeRef::len`].
     pub fn position(&self, i: usize) -> Position<'a> {
-        let start = if i == 0 { 0 } else { self.end(i - 1) };
         // Damaged ends give an empty tail: wrong, but no panic.
-        (self.order(i), self.tails.get(start..self.end(i)).unwrap_or(b""))
+        (self.order(i), self.tails.get(self.end(i)..self.end(i + 1)).unwrap_or(b""))
     }
 
-    /// How many score rows the entry covers.
+    fn entry(&self, i: usize) -> Loose<'a> {
+        let (order, tail) = self.position(i);
+        (order, self.count(i), self.child(i), tail)
+    }
+
+    fn number(&self, bytes: &[u8], i: usize) -> u64 {
+        // A greater number is damage, and fits no sum.
+        if self.is_wide() { u64_at(bytes, i).min(MOST) } else { u64::from(u32_at(bytes, i)) }
+    }
+
+    /// How many entries of leaves the entry covers.
     pub fn count(&self, i: usize) -> u64 {
-        u48(&self.entry(i)[COUNT_AT..])
+        self.number(self.counts, i)
     }
 
-    /// The node below, 0 if there is none.
+    /// The node below.
     pub fn child(&self, i: usize) -> u64 {
-        u48(&self.entry(i)[CHILD_AT..])
+        self.number(self.children, i)
     }
 
     /// The sum of all counts.
@@ -107,7 +141,11 @@ impl<'a> NodeRef<'a> {
 
     /// The sum of the counts of the entries before `i`.
     pub fn before(&self, i: usize) -> u64 {
-        (0..i).map(|j| self.count(j)).sum()
+        if self.is_wide() {
+            return (0..i).map(|j| self.count(j)).sum();
+        }
+        let four = |four: &[u8]| u64::from(u32_at(four, 0));
+        self.counts[..i * 4].chunks_exact(4).map(four).sum()
     }
 
     /// The entry that covers `position`: the last that begins at or before it (the first, if none does). The node has entries.
@@ -129,7 +167,7 @@ impl<'a> NodeRef<'a> {
         low - 1
     }
 
-    /// The entry that covers the row number `index` (counted from 0 within the node), and the row's number within that entry.
+    /// The entry that covers the `index`-th place (counted from 0 within the node), and the number of that place within it.
     pub fn find_index(&self, index: u64) -> Option<(usize, u64)> {
         let mut rest = index;
         for i in 0..self.len() {
@@ -141,6 +179,17 @@ impl<'a> NodeRef<'a> {
         }
         None
     }
+}
+
+/// An entry that is being moved about: order, count, child, tail.
+type Loose<'a> = (u64, u64, u64, &'a [u8]);
+
+/// All entries of a node.
+fn loose(node: &[u8]) -> Vec<Loose<'_>> {
+    let node = NodeRef::parse(node).unwrap_or(NodeRef::EMPTY);
+    let mut entries = Vec::with_capacity(node.len() + 1);
+    entries.extend((0..node.len()).map(|i| node.entry(i)));
+    entries
 }
 
 /// A node being changed. Each call leaves it in its whole form.
@@ -155,17 +204,13 @@ pub struct NodeBuf {
 impl NodeBuf {
     /// The node, read. It was checked when it was loaded.
     pub fn view(&self) -> NodeRef<'_> {
-        NodeRef::parse(&self.bytes[self.base..]).unwrap_or(NodeRef { entries: b"", tails: b"" })
-    }
-
-    fn entry_at(&self, i: usize) -> usize {
-        self.base + 2 + i * ENTRY
+        NodeRef::parse(&self.bytes[self.base..]).unwrap_or(NodeRef::EMPTY)
     }
 
     /// Replaces all by a node without entries.
     pub fn clear(&mut self) {
         self.bytes.truncate(self.base);
-        self.bytes.extend_from_slice(&[0, 0]);
+        self.bytes.extend_from_slice(&[0; HEAD]);
     }
 
     /// Replaces all by what `node` holds.
@@ -173,7 +218,7 @@ impl NodeBuf {
         self.bytes.truncate(self.base);
         self.bytes.extend_from_slice(node);
         if node.is_empty() {
-            self.bytes.extend_from_slice(&[0, 0]);
+            self.bytes.extend_from_slice(&[0; HEAD]);
         }
     }
 
@@ -182,42 +227,61 @@ impl NodeBuf {
         &self.bytes[self.base..]
     }
 
-    /// Sets how many rows entry `i` covers.
+    /// Sets how many places entry `i` covers.
     pub fn set_count(&mut self, i: usize, count: u64) {
-        debug_assert!(count <= U48_MAX);
-        let at = self.entry_at(i) + COUNT_AT;
-        self.bytes[at..at + 6].copy_from_slice(&count.to_le_bytes()[..6]);
-    }
-
-    fn shift_ends(&mut self, from: usize, by: i64) {
-        for i in from..self.view().len() {
-            let at = self.entry_at(i) + END_AT;
-            let end = u32_at(&self.bytes[at..]) as i64 + by;
-            self.bytes[at..at + 4].copy_from_slice(&(end as u32).to_le_bytes());
+        // A count is greater only where others are damaged.
+        let count = count.min(MOST);
+        let (n, wide) = (self.view().len(), self.view().is_wide());
+        let counts = self.base + HEAD + n * ORDER;
+        if let (false, Ok(count)) = (wide, u32::try_from(count)) {
+            self.bytes[counts + i * 4..counts + i * 4 + 4].copy_from_slice(&count.to_le_bytes());
+        } else if wide {
+            self.bytes[counts + i * 8..counts + i * 8 + 8].copy_from_slice(&count.to_le_bytes());
+        } else {
+            let old = self.take();
+            let mut entries = loose(&old);
+            if let Some(entry) = entries.get_mut(i) {
+                entry.1 = count;
+            }
+            self.lay_out(&entries);
         }
     }
 
-    fn set_len(&mut self, n: usize) {
-        let base = self.base;
-        self.bytes[base..base + 2].copy_from_slice(&(n as u16).to_le_bytes());
+    /// Takes the node out, to lay it out anew. Few changes of a set need that.
+    fn take(&mut self) -> Vec<u8> {
+        self.bytes.split_off(self.base)
+    }
+
+    /// Writes a node of these entries where the old one was taken out.
+    fn lay_out(&mut self, entries: &[Loose<'_>]) {
+        let wide = entries.iter().any(|entry| entry.1.max(entry.2) > u64::from(u32::MAX));
+        let tails = entries.iter().any(|entry| !entry.3.is_empty());
+        let out = &mut self.bytes;
+        out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+        out.push(if wide { WIDE } else { 0 } | if tails { TAILS } else { 0 });
+        entries.iter().for_each(|entry| out.extend_from_slice(&entry.0.to_le_bytes()));
+        for number in [|entry: &Loose<'_>| entry.1, |entry: &Loose<'_>| entry.2] {
+            for entry in entries {
+                let bytes = number(entry).min(MOST).to_le_bytes();
+                out.extend_from_slice(&bytes[..if wide { 8 } else { 4 }]);
+            }
+        }
+        if tails {
+            let mut end = 0;
+            for entry in entries {
+                end += entry.3.len();
+                out.extend_from_slice(&(end as u32).to_le_bytes());
+            }
+            entries.iter().for_each(|entry| out.extend_from_slice(entry.3));
+        }
     }
 
     /// Puts an entry before the one that is at `i` now.
     pub fn insert(&mut self, i: usize, position: Position<'_>, count: u64, child: u64) {
-        debug_assert!(count <= U48_MAX && child <= U48_MAX);
-        let n = self.view().len();
-        let start = if i == 0 { 0 } else { self.view().end(i - 1) };
-        self.shift_ends(i, position.1.len() as i64);
-        let tails = self.entry_at(n) + start;
-        self.bytes.splice(tails..tails, position.1.iter().copied());
-        let mut entry = [0u8; ENTRY];
-        entry[..8].copy_from_slice(&position.0.to_le_bytes());
-        entry[COUNT_AT..CHILD_AT].copy_from_slice(&count.to_le_bytes()[..6]);
-        entry[CHILD_AT..END_AT].copy_from_slice(&child.to_le_bytes()[..6]);
-        entry[END_AT..].copy_from_slice(&((start + position.1.len()) as u32).to_le_bytes());
-        let at = self.entry_at(i);
-        self.bytes.splice(at..at, entry);
-        self.set_len(n + 1);
+        let old = self.take();
+        let mut entries = loose(&old);
+        entries.insert(i, (position.0, count, child, position.1));
+        self.lay_out(&entries);
     }
 
     /// Adds an entry at the end.
@@ -228,48 +292,23 @@ impl NodeBuf {
 
     /// Takes entry `i` out. What it covered is then covered by the one before it; the caller sees to the counts.
     pub fn remove(&mut self, i: usize) {
-        let view = self.view();
-        let n = view.len();
-        let (start, end) = (if i == 0 { 0 } else { view.end(i - 1) }, view.end(i));
-        self.shift_ends(i + 1, start as i64 - end as i64);
-        let tails = self.entry_at(n);
-        self.bytes.drain(tails + start..tails + end);
-        let at = self.entry_at(i);
-        self.bytes.drain(at..at + ENTRY);
-        self.set_len(n - 1);
+        let old = self.take();
+        let mut entries = loose(&old);
+        entries.remove(i);
+        self.lay_out(&entries);
     }
 
-    /// Lets entry `i` begin at `position`.
-    pub fn set_position(&mut self, i: usize, position: Position<'_>) {
-        let view = self.view();
-        let (count, child) = (view.count(i), view.child(i));
-        self.remove(i);
-        self.insert(i, position, count, child);
-    }
-
-    /// Moves the entries from `from` on to the end of `to`.
-    pub fn move_tail(&mut self, from: usize, to: &mut NodeBuf) {
-        let view = self.view();
-        for i in from..view.len() {
-            to.push(view.position(i), view.count(i), view.child(i));
+    /// Adds the entries of another node in `range` at the end, the first of them at `position`.
+    pub fn append(&mut self, other: &NodeRef<'_>, range: Range<usize>, position: Position<'_>) {
+        let old = self.take();
+        let mut entries = loose(&old);
+        let from = entries.len();
+        entries.extend(range.map(|i| other.entry(i)));
+        if let Some(first) = entries.get_mut(from) {
+            (first.0, first.3) = position;
         }
-        let keep = if from == 0 { 0 } else { view.end(from - 1) };
-        let n = view.len();
-        let (first, last) = (self.entry_at(from), self.entry_at(n));
-        self.bytes.truncate(last + keep);
-        self.bytes.drain(first..last);
-        self.set_len(from);
+        self.lay_out(&entries);
     }
-}
-
-/// The shortest position that lies after `left` and not after `right`, where `left < right`: a separator need not be a row's own place.
-pub fn separator<'a>(left: Position<'_>, right: Position<'a>) -> Position<'a> {
-    debug_assert!(left < right);
-    if left.0 < right.0 {
-        return (right.0, b"");
-    }
-    let common = left.1.iter().zip(right.1).take_while(|(a, b)| a == b).count();
-    (right.0, &right.1[..right.1.len().min(common + 1)])
 }
 
 #[cfg(test)]
@@ -286,6 +325,8 @@ mod tests {
         node.clear();
         for step in 0..4000 {
             let entry = (random.below(5), vec![b'x'; random.below(4) as usize], random.below(1000), random.below(9));
+            // Some take eight bytes.
+            let entry = if random.one_in(20) { (entry.0, entry.1, 1 << 40, entry.3) } else { entry };
             let place = model.partition_point(|e| (e.0, &e.1) < (entry.0, &entry.1));
             if model.len() > 15 || (random.one_in(3) && place < model.len()) {
                 let at = place.min(model.len() - 1);
@@ -310,34 +351,24 @@ mod tests {
                 let right = model.partition_point(|e| (e.0, &e.1) <= (wanted.0, &wanted.1)).max(1) - 1;
                 assert_eq!(found, right, "seed {seed} step {step}");
                 let from = random.below(model.len() as u64 + 1) as usize;
-                let (mut left, mut moved) = (node.clone(), NodeBuf::default());
+                let mut moved = NodeBuf::default();
                 moved.clear();
-                left.move_tail(from, &mut moved);
-                assert_eq!((left.view().len(), moved.view().len()), (from, model.len() - from));
+                moved.append(&parsed, from..model.len(), (0, b"first"));
+                assert_eq!(moved.view().len(), model.len() - from);
                 for i in 0..moved.view().len() {
-                    assert_eq!(moved.view().position(i), node.view().position(from + i));
+                    let position = if i == 0 { (0, &b"first"[..]) } else { parsed.position(from + i) };
+                    assert_eq!(moved.view().position(i), position);
+                    assert_eq!(moved.view().count(i), parsed.count(from + i));
                 }
             }
         }
     }
 
     #[test]
-    fn separators_part_their_neighbours() {
-        for (left, right, shown) in [
-            ((1, &b"zz"[..]), (2, &b"abc"[..]), (2, &b""[..])),
-            ((2, b"abc"), (2, b"abdef"), (2, b"abd")),
-            ((2, b"abc"), (2, b"abcde"), (2, b"abcd")),
-            ((2, b""), (2, b"a"), (2, b"a")),
-        ] {
-            let found = separator(left, right);
-            assert_eq!(found, shown);
-            assert!(left < found && found <= right);
-        }
-    }
-
-    #[test]
     fn damaged_nodes_are_errors() {
-        for bytes in [&b"\x01"[..], b"\x01\x00", b"\x01\x00aaaaaaaaaaaaaaaaaaaaaaaa", b"\x00\x00x"] {
+        let short =
+            [&b"\x01"[..], b"\x01\x00", b"\x01\x00\x00aaaaaaaaaaaaaaaaaaaaaaaa", b"\x00\x00\x00x", b"\x00\x00\x04"];
+        for bytes in short {
             assert!(NodeRef::parse(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -8,8 +8,9 @@ use std::ops::Range;
 use ardb_engine::RowsMut;
 use ardb_engine::row::order_of_f64;
 
+use super::build::Building;
 use super::node::Position;
-use super::{Inserted, LISTPACK_ENTRIES, LISTPACK_VALUE, ZSet, fresh_extra};
+use super::{Inserted, LISTPACK_ENTRIES, LISTPACK_VALUE, ZSet};
 use crate::limits::Limit;
 use crate::packed::{self, Form, Strings};
 use crate::{KeyRow, TypeError};
@@ -208,15 +209,8 @@ impl ZSet {
     /// Makes rows of a packed set.
     pub(super) fn go_to_rows(&mut self, rows: &mut (impl RowsMut + ?Sized)) -> Result<(), TypeError> {
         let Some(members) = self.members() else { return Ok(()) };
-        let all = members.all(self.size)?;
-        let all: Vec<(Vec<u8>, f64)> = all.iter().map(|next| (next.member.to_vec(), next.score)).collect();
-        self.form = Form::Rows(rows.new_object());
-        self.fresh = true;
-        self.extra = Some(fresh_extra());
-        self.size = 0;
-        for (member, score) in &all {
-            self.set_rows(rows, member, None, *score)?;
-        }
-        Ok(())
+        let mut building = Building::new(rows.new_object());
+        building.append_sorted(rows, members.all(self.size)?)?;
+        building.finish(rows, self)
     }
 }

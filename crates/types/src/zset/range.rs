@@ -1,27 +1,26 @@
-//! Members by rank, by score and by name: bounds as positions among the score rows, counting, and visiting either way.
+//! Members by rank, by score and by name: bounds as positions in the set, counting, and visiting either way.
 //!
-//! A range of any kind becomes a [`Span`] of positions first. The number of rows before a position comes from the tree and from one run, so
-//! counting, ranks and skipping are O(log n); visiting costs what is visited.
+//! A range of any kind becomes a [`Span`] of positions first. The number of members before a position comes from the nodes on the way to its leaf and from the
+//! leaf, so counting, ranks and skipping are O(log n); visiting goes from leaf to leaf and costs what is visited.
 
 use std::ops::ControlFlow;
 
 use ardb_base::random::Random;
 use ardb_engine::row::order_of_f64;
-use ardb_engine::{Direction, RowRange, Rows, RowsMut, Space};
+use ardb_engine::{Direction, Rows};
 
 use super::ZSet;
+use super::leaf::LeafRef;
 use super::node::Position;
 use super::packed::Members;
+use super::tree::{Path, buffer, corrupt, keep};
 use crate::packed::Form;
 use crate::{TypeError, collection};
 
-/// What a scan calls for each row: the order of its score, the member, the score.
-type VisitPlace<'a> = dyn FnMut(u64, &[u8], f64) -> ControlFlow<()> + 'a;
-
-/// Members taken out at a time, which bounds the memory of a removal.
-const PIECE: u64 = 1024;
-/// Skipping fewer rows than this by the tree would not pay.
-const SHORT_SKIP: u64 = 64;
+/// Skipping fewer members than this by their ranks would not pay.
+const SHORT_SKIP: u64 = 256;
+/// Drawing a member by its rank costs as much as reading so many.
+const DRAWN: u64 = 32;
 
 /// Bounds by score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,7 +96,7 @@ fn scan_packed(
     from: Position<'_>,
     to: Option<Position<'_>>,
     direction: Direction,
-    visit: &mut VisitPlace<'_>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), TypeError> {
     let mut passed = Vec::new();
     while let Some(next) = members.next()? {
@@ -110,11 +109,11 @@ fn scan_packed(
         }
         if direction == Direction::Backward {
             passed.push(next);
-        } else if visit(position.0, next.member, next.score).is_break() {
+        } else if visit(next.member, next.score).is_break() {
             return Ok(());
         }
     }
-    let _ = passed.iter().rev().try_for_each(|next| visit(next.position().0, next.member, next.score));
+    let _ = passed.iter().rev().try_for_each(|next| visit(next.member, next.score));
     Ok(())
 }
 
@@ -164,8 +163,8 @@ impl ZSet {
         reverse: bool,
     ) -> Result<Span, TypeError> {
         let mut all: Vec<(u64, Vec<u8>)> = Vec::new();
-        self.scan(rows, (0, b""), None, Direction::Forward, &mut |order, member, _| {
-            all.push((order, member.to_vec()));
+        self.scan(rows, (0, b""), None, Direction::Forward, 0, &mut |member, score| {
+            all.push((order_of_f64(score), member.to_vec()));
             ControlFlow::Continue(())
         })?;
         let above = |place: &(u64, Vec<u8>)| match min {
@@ -205,41 +204,86 @@ impl ZSet {
     /// The order of the first or last score.
     fn end(&self, rows: &(impl Rows + ?Sized), side: Direction) -> Result<u64, TypeError> {
         let mut found = 0;
-        self.scan(rows, (0, b""), None, side, &mut |order, _, _| {
-            found = order;
+        self.scan(rows, (0, b""), None, side, 0, &mut |_, score| {
+            found = order_of_f64(score);
             ControlFlow::Break(())
         })?;
         Ok(found)
     }
 
-    /// The score rows from `from` up to `to`, either way, within the bounds that are known to hold all of them.
+    /// The members from `from` up to `to`, either way, but for the first `skip` of them.
     fn scan(
         &self,
         rows: &(impl Rows + ?Sized),
         from: Position<'_>,
         to: Option<Position<'_>>,
         direction: Direction,
-        visit: &mut VisitPlace<'_>,
+        mut skip: u64,
+        visit: &mut Visit<'_>,
     ) -> Result<(), TypeError> {
-        if self.size == 0 {
+        if self.size == 0 || to.is_some_and(|to| to <= from) {
             return Ok(());
         }
         if let Some(members) = self.members() {
-            return scan_packed(members, from, to, direction, visit);
+            return scan_packed(members, from, to, direction, &mut |member, score| {
+                if skip > 0 {
+                    skip -= 1;
+                    return ControlFlow::Continue(());
+                }
+                visit(member, score)
+            });
         }
-        let from = from.max((self.low(), b""));
-        let end = self.high().checked_add(1).map(|order| (order, &b""[..]));
-        let to = match (to, end) {
-            (Some(to), Some(end)) => Some(to.min(end)),
-            (to, end) => to.or(end),
+        let back = direction == Direction::Backward;
+        let path = match (back, to) {
+            (false, _) if from == (0, b"") => self.path_to_end(rows, false)?,
+            (false, _) => self.path_to(rows, from)?,
+            (true, Some(to)) => self.path_to(rows, to)?,
+            (true, None) => self.path_to_end(rows, true)?,
         };
-        if to.is_some_and(|to| to <= from) {
-            return Ok(());
+        // Only leaves at the ends of the range need a search.
+        self.walk(rows, path, back, &mut |leaf, live, buf| {
+            let start = if leaf.order(0) < from.0 || (leaf.order(0) == from.0 && !from.1.is_empty()) {
+                leaf.before(from).clamp(live.start, live.end)
+            } else {
+                live.start
+            };
+            let end = match to {
+                Some(to) if leaf.order(leaf.len() - 1) >= to.0 => leaf.before(to).clamp(start, live.end),
+                _ => live.end,
+            };
+            let many = (end - start) as u64;
+            let cut = skip.min(many);
+            skip -= cut;
+            let range = if back { start..end - cut as usize } else { start + cut as usize..end };
+            if leaf.each(range, back, buf, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            // What lies beyond the range ends the walk.
+            let beyond = if back { start > live.start } else { end < live.end };
+            Ok(if beyond { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    }
+
+    /// Gives `visit` the leaf at the end of `path` and those after it (or before it), each with the places whose members are there, until it breaks.
+    fn walk(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        mut path: Path,
+        back: bool,
+        visit: &mut dyn FnMut(&LeafRef<'_>, std::ops::Range<usize>, &mut Vec<u8>) -> Result<ControlFlow<()>, TypeError>,
+    ) -> Result<(), TypeError> {
+        let mut buf = buffer();
+        let mut left = self.size;
+        loop {
+            let leaf = LeafRef::parse(&path.leaf)?;
+            let live = self.live(path.number, &leaf)?;
+            // So that a damaged tree is not walked for ever.
+            left = left.checked_sub(live.len() as u64).ok_or_else(|| corrupt("more members than it counts"))?;
+            if visit(&leaf, live, &mut buf)?.is_break() || !path.advance(self, rows, back)? {
+                keep(buf);
+                return Ok(());
+            }
         }
-        let range = RowRange { space: Space::Score, group: self.object().0, from, to };
-        Ok(rows.scan(range, direction, &mut |key, sign| {
-            visit(key.order, key.tail, super::score_of_place(key.order, sign))
-        })?)
     }
 
     /// How many members lie before a position.
@@ -247,18 +291,24 @@ impl ZSet {
         if self.size == 0 {
             return Ok(0);
         }
-        // A packed set is one run.
-        let run = self.run_at(rows, position)?;
-        let mut count = run.before;
-        self.scan(rows, borrow(&run.lower), Some(position), Direction::Forward, &mut |_, _, _| {
-            count += 1;
-            ControlFlow::Continue(())
-        })?;
-        Ok(count)
+        if let Some(mut members) = self.members() {
+            let mut count = 0;
+            while let Some(next) = members.next()?
+                && next.position() < position
+            {
+                count += 1;
+            }
+            return Ok(count);
+        }
+        let path = self.counted_path_to(rows, position)?;
+        let leaf = LeafRef::parse(&path.leaf)?;
+        let live = self.live(path.number, &leaf)?;
+        let counted = path.before + leaf.before(position).clamp(live.start, live.end) as u64;
+        counted.checked_sub(u64::from(self.state.front)).ok_or_else(|| corrupt("counts do not add up"))
     }
 
     /// The ranks of the span's members: of the first, and the one after the last.
-    fn ranks(&self, rows: &(impl Rows + ?Sized), span: &Span) -> Result<(u64, u64), TypeError> {
+    pub(super) fn ranks(&self, rows: &(impl Rows + ?Sized), span: &Span) -> Result<(u64, u64), TypeError> {
         if span.is_empty() || self.size == 0 {
             return Ok((0, 0));
         }
@@ -295,28 +345,41 @@ impl ZSet {
             return Ok(());
         }
         let mut left = (stop - start).saturating_add(1).min(self.size - start);
-        let first = if reverse { self.size - 1 - start } else { start };
-        // Near either end there is nothing to look up, nor in a packed set.
-        let (mut skip, lower, upper) = if start < SHORT_SKIP || self.members().is_some() {
-            (start, (0, Vec::new()), None)
-        } else {
-            let run = self.run_of(rows, first)?;
-            let within = first - run.before;
-            (if reverse { run.count.saturating_sub(within + 1) } else { within }, run.lower, run.upper)
-        };
-        let (from, to, direction) = if reverse {
-            ((0, &b""[..]), upper.as_ref().map(borrow), Direction::Backward)
-        } else {
-            (borrow(&lower), None, Direction::Forward)
-        };
-        self.scan(rows, from, to, direction, &mut |_, member, score| {
-            if skip > 0 {
-                skip -= 1;
-                return ControlFlow::Continue(());
+        let back = reverse;
+        if let Some(members) = self.members() {
+            let mut skip = start;
+            let direction = if reverse { Direction::Backward } else { Direction::Forward };
+            return scan_packed(members, (0, b""), None, direction, &mut |member, score| {
+                if skip > 0 {
+                    skip -= 1;
+                    return ControlFlow::Continue(());
+                }
+                left -= 1;
+                visit(member, score)?;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        }
+        let rank = if reverse { self.size - 1 - start } else { start };
+        let index = rank.saturating_add(u64::from(self.state.front));
+        let path = self.path_to_index(rows, index)?;
+        // The place in the first leaf from which, or back from which, it goes on.
+        let mut place = usize::try_from(index - path.before).ok();
+        self.walk(rows, path, back, &mut |leaf, live, buf| {
+            let place = place.take();
+            if place.is_some_and(|place| !live.contains(&place)) {
+                return Err(corrupt("counts do not add up"));
             }
-            left -= 1;
-            visit(member, score)?;
-            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let range = if back {
+                let end = place.map_or(live.end, |place| place + 1);
+                live.start.max(end.saturating_sub(most))..end
+            } else {
+                let start = place.unwrap_or(live.start);
+                start..live.end.min(start.saturating_add(most))
+            };
+            left -= range.len() as u64;
+            let broken = leaf.each(range, back, buf, visit)?.is_break() || left == 0;
+            Ok(if broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     }
 
@@ -342,43 +405,25 @@ impl ZSet {
             let start = offset + if reverse { self.size - last } else { first };
             return self.by_rank(rows, start, start + (many - 1), reverse, visit);
         }
-        let mut skip = offset;
         let mut left = limit.unwrap_or(u64::MAX);
         let direction = if reverse { Direction::Backward } else { Direction::Forward };
-        self.scan(rows, borrow(&span.from), span.to.as_ref().map(borrow), direction, &mut |_, member, score| {
-            if skip > 0 {
-                skip -= 1;
-                return ControlFlow::Continue(());
-            }
+        self.scan(rows, borrow(&span.from), span.to.as_ref().map(borrow), direction, offset, &mut |member, score| {
             left -= 1;
             visit(member, score)?;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     }
 
-    /// Visits all members in no useful order (that of the rows by name), which is the cheapest.
+    /// Visits all members in order.
     pub fn each(&self, rows: &(impl Rows + ?Sized), visit: &mut Visit<'_>) -> Result<(), TypeError> {
-        if let Some(mut members) = self.members() {
-            let mut seen = 0;
-            while let Some(next) = members.next()? {
-                seen += 1;
-                if visit(next.member, next.score).is_break() {
-                    return Ok(());
-                }
-            }
-            return if seen == self.size { Ok(()) } else { Err(crate::packed::corrupt()) };
-        }
-        let mut result = Ok(());
-        rows.scan(RowRange::group(Space::Member, self.object().0), Direction::Forward, &mut |key, value| {
-            match super::score_of_row(value) {
-                Ok(score) => visit(key.tail, score),
-                Err(error) => {
-                    result = Err(error);
-                    ControlFlow::Break(())
-                }
-            }
+        let (mut seen, mut broken) = (0, false);
+        self.scan(rows, (0, b""), None, Direction::Forward, 0, &mut |member, score| {
+            seen += 1;
+            let flow = visit(member, score);
+            broken = flow.is_break();
+            flow
         })?;
-        result
+        if broken || seen == self.size { Ok(()) } else { Err(corrupt("fewer members than it counts")) }
     }
 
     /// As [`collection::Collection::scan`], with scores.
@@ -433,7 +478,7 @@ impl ZSet {
         let count = count.min(self.size);
         let mut found = Vec::new();
         // Reading on costs less than finding the next one when a good part of all is wanted.
-        if count.saturating_mul(SHORT_SKIP) >= self.size {
+        if count.saturating_mul(DRAWN) >= self.size {
             let (mut wanted, mut left) = (count, self.size);
             self.by_rank(rows, 0, u64::MAX, false, &mut |member, score| {
                 // Selection sampling (Knuth's algorithm S).
@@ -457,107 +502,5 @@ impl ZSet {
             })?;
         }
         Ok(found)
-    }
-
-    /// Takes out the `count` least members (greatest, if `greatest`) and gives each to `visit`, in order.
-    pub fn pop(
-        &mut self,
-        rows: &mut (impl RowsMut + ?Sized),
-        greatest: bool,
-        count: u64,
-        visit: &mut dyn FnMut(Vec<u8>, f64),
-    ) -> Result<(), TypeError> {
-        let mut left = count.min(self.size);
-        while left > 0 {
-            let many = left.min(PIECE);
-            let piece = self.piece(rows, 0, many, greatest)?;
-            if piece.is_empty() {
-                return Err(TypeError::Corrupt("sorted set: fewer rows than members".into()));
-            }
-            left -= piece.len() as u64;
-            if self.members().is_some() {
-                // It is small, so this is all of them.
-                let (size, many) = (self.size, piece.len() as u64);
-                self.remove_ranks(
-                    rows,
-                    if greatest { size - many } else { 0 },
-                    if greatest { size - 1 } else { many - 1 },
-                )?;
-                piece.into_iter().for_each(|(member, score)| visit(member, score));
-                return Ok(());
-            }
-            let last = piece.last().map(|(_, score)| order_of_f64(*score));
-            for (member, score) in piece {
-                if greatest {
-                    self.remove_known(rows, &member, score)?;
-                } else {
-                    self.remove_first(rows, &member, score)?;
-                }
-                visit(member, score);
-            }
-            if let Some(order) = last
-                && self.size > 0
-            {
-                // Nothing lies beyond what was taken out last.
-                self.set_u64(if greatest { super::HIGH } else { super::LOW }, order);
-            }
-        }
-        Ok(())
-    }
-
-    fn piece(
-        &self,
-        rows: &(impl Rows + ?Sized),
-        start: u64,
-        many: u64,
-        reverse: bool,
-    ) -> Result<Vec<(Vec<u8>, f64)>, TypeError> {
-        let mut piece = Vec::with_capacity(many.min(PIECE) as usize);
-        self.by_rank(rows, start, start + (many - 1), reverse, &mut |member, score| {
-            piece.push((member.to_vec(), score));
-            ControlFlow::Continue(())
-        })?;
-        Ok(piece)
-    }
-
-    /// Takes out the members with the ranks `start..=stop`; how many those were.
-    pub fn remove_ranks(
-        &mut self,
-        rows: &mut (impl RowsMut + ?Sized),
-        start: u64,
-        stop: u64,
-    ) -> Result<u64, TypeError> {
-        if start >= self.size || start > stop {
-            return Ok(0);
-        }
-        let count = (stop - start).saturating_add(1).min(self.size - start);
-        if count == self.size {
-            self.clear(rows);
-            return Ok(count);
-        }
-        if self.cut_packed(start, start + count)? {
-            return Ok(count);
-        }
-        let mut left = count;
-        while left > 0 {
-            let piece = self.piece(rows, start, left.min(PIECE), false)?;
-            if piece.is_empty() {
-                return Err(TypeError::Corrupt("sorted set: fewer rows than members".into()));
-            }
-            left -= piece.len() as u64;
-            for (member, score) in &piece {
-                self.remove_known(rows, member, *score)?;
-            }
-        }
-        Ok(count)
-    }
-
-    /// Takes out the span's members; how many those were.
-    pub fn remove_span(&mut self, rows: &mut (impl RowsMut + ?Sized), span: &Span) -> Result<u64, TypeError> {
-        let (first, last) = self.ranks(rows, span)?;
-        if first == last {
-            return Ok(0);
-        }
-        self.remove_ranks(rows, first, last - 1)
     }
 }

@@ -1,23 +1,23 @@
-//! The counted tree over the score rows: how many rows lie before a position, and which row is the n-th.
+//! The tree: where a position or rank lies, and how leaves and the nodes above them change.
 //!
-//! The score rows, in order, are cut into runs of at most [`RUN_MAX`]; an entry of a lowest node tells where a run begins and how many rows
-//! it has; an entry of a higher node tells the same of all that a node below covers. The root stands in the key's row, so a set with a few thousand
-//! members has no node rows at all, and one with at most [`RUN_MAX`] has no entries either. Nodes are found by number, with point reads, which
-//! the store's caches serve; scans happen within one run only.
+//! Leaves hold the members ([`super::leaf`]), inner nodes lead to them and count them ([`super::node`]). The root, an inner node, stands in the key's
+//! row; all others are rows, found by number with point reads, which the store's caches serve. Nothing here scans.
 //!
-//! Where an entry that is the first in its node begins is decided above it: the place written in it is not looked at.
+//! A set that serves as a queue loses one first member after the other (or last one). The key's row then counts them (`front`, `back`) and the leaf at that
+//! end goes on holding them, until it is written for another reason or none of its members is left. So what the nodes count is the members, `front` and `back`.
 //!
-//! A set that serves as a queue loses one first row after the other. The key's row then counts them (`front`), and the first run's count, with those above
-//! it, is written once for all that the run may lose before it is empty (`room`). So what the nodes count is the rows and `front` more, all of them in the
-//! first run; every other change of the tree settles that first.
+//! Invariants: the count of an entry is the number of entries in the leaves below it; no leaf and no node is empty; `front` is zero unless the first leaf is
+//! known by number, and `back` unless the last one is; whenever such a leaf is written, what was taken out of it goes.
 
-use std::ops::ControlFlow;
+use std::cell::RefCell;
+use std::ops::Range;
 
 use ardb_base::id::ObjectId;
-use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space, Value};
+use ardb_engine::{RowKey, Rows, RowsMut, Space, Value};
 
-use super::node::{NodeBuf, NodeRef, Position, separator};
-use super::{FRONT, HEIGHT, NEXT, ROOM, ZSet, u32_at};
+use super::ZSet;
+use super::leaf::{self, LeafRef, Part, separator};
+use super::node::{MOST, NodeBuf, NodeRef, Position};
 use crate::TypeError;
 
 /// Sizes in production, and those of this crate's tests, which want high trees of few members.
@@ -25,39 +25,34 @@ const fn sized(real: usize, test: usize) -> usize {
     if cfg!(test) { test } else { real }
 }
 
-/// Rows of a run before it is split.
-pub const RUN_MAX: u64 = sized(128, 16) as u64;
-/// A run with fewer rows is joined with a neighbour,
-const RUN_LEAST: u64 = sized(24, 4) as u64;
-/// if together they have at most as many.
-const RUN_JOINED: u64 = sized(80, 10) as u64;
-/// Entries of a node before it is split.
-pub const NODE_MAX: usize = sized(96, 12);
-/// Room for most nodes: so many entries, and few tails.
-const NODE_BYTES: usize = 32 * NODE_MAX;
+/// Entries of a leaf before it is split,
+pub const LEAF_MAX: usize = sized(128, 8);
+/// and bytes, unless it has one entry.
+pub const LEAF_BYTES: usize = sized(3072, 400);
+/// A leaf with fewer entries is joined with a neighbour,
+const LEAF_LEAST: usize = sized(32, 3);
+/// if together they have at most as many
+const LEAF_JOINED: usize = sized(80, 5);
+/// and take at most as many bytes.
+const LEAF_JOINED_BYTES: usize = LEAF_BYTES / 2;
+/// Entries of a node before it is split,
+pub const NODE_MAX: usize = sized(192, 12);
+/// and bytes of its separators, unless it has [`NODE_FEW`] entries or fewer.
+pub const NODE_TAILS: usize = sized(2048, 300);
+/// Entries that a node may have whatever their separators are.
+pub const NODE_FEW: usize = 4;
 /// A node with fewer entries is joined with a neighbour,
-const NODE_LEAST: usize = sized(16, 3);
+const NODE_LEAST: usize = sized(32, 3);
 /// if together they have at most as many.
-const NODE_JOINED: usize = sized(64, 8);
+const NODE_JOINED: usize = sized(128, 8);
 /// Entries of the root before they move into a node below. It is written with every change of the cardinality.
-pub const ROOT_MAX: usize = sized(32, 6);
-/// A longer separator is not written; the run stays long instead.
-pub const TAIL_MAX: usize = 4096;
+pub const ROOT_MAX: usize = sized(64, 6);
+/// As [`NODE_TAILS`], of the root.
+pub const ROOT_TAILS: usize = NODE_TAILS / 4;
+/// No tree is as high: each height has twice the members at least.
+const HEIGHT_MAX: u8 = 64;
 
-/// A part of the score rows with known bounds and number.
-#[derive(Debug)]
-pub struct Run {
-    /// Where it begins.
-    pub lower: (u64, Vec<u8>),
-    /// Where it ends (the first position that is not in it); `None` is the end of the set.
-    pub upper: Option<(u64, Vec<u8>)>,
-    /// How many rows lie before it.
-    pub before: u64,
-    /// How many rows it has.
-    pub count: u64,
-}
-
-fn corrupt(what: &str) -> TypeError {
+pub fn corrupt(what: &str) -> TypeError {
     TypeError::Corrupt(format!("sorted set: {what}"))
 }
 
@@ -69,404 +64,669 @@ pub fn read_node(rows: &(impl Rows + ?Sized), object: ObjectId, number: u64) -> 
     rows.get(node_row(object, number))?.ok_or_else(|| corrupt("a node is missing"))
 }
 
-/// Loads a node into `buf`.
-fn load(rows: &(impl Rows + ?Sized), object: ObjectId, number: u64, buf: &mut NodeBuf) -> Result<(), TypeError> {
-    let value = read_node(rows, object, number)?;
-    NodeRef::parse(&value)?;
-    buf.load(&value);
-    Ok(())
+thread_local! {
+    /// Buffers in which leaves and nodes are put together. Nearly every change of a set needs one or two.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the recursion needs besides the node at hand.
-struct Walk<'a, R: ?Sized> {
-    rows: &'a mut R,
-    object: ObjectId,
-    next: u64,
-    spare: &'a mut Vec<NodeBuf>,
+/// Buffers that a thread keeps, and the size of the largest.
+const BUFFERS_MAX: usize = 4;
+const BUFFER_MAX: usize = 64 << 10;
+
+/// An empty buffer.
+pub fn buffer() -> Vec<u8> {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-impl<R: RowsMut + ?Sized> Walk<'_, R> {
-    fn buffer(&mut self) -> NodeBuf {
-        let mut buf = self.spare.pop().unwrap_or_else(|| NodeBuf { bytes: Vec::with_capacity(NODE_BYTES), base: 0 });
+/// Gives a buffer back.
+pub fn keep(mut buf: Vec<u8>) {
+    if buf.capacity() <= BUFFER_MAX {
         buf.clear();
-        buf
-    }
-
-    fn new_number(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
-    }
-
-    fn write(&mut self, number: u64, node: &NodeBuf) {
-        self.rows.put(node_row(self.object, number), node.node());
-    }
-
-    /// Counts one more row at `position`, which lies in `node`, and splits what has grown too large.
-    fn add(
-        &mut self,
-        node: &mut NodeBuf,
-        height: u8,
-        lower: Position<'_>,
-        position: Position<'_>,
-    ) -> Result<(), TypeError> {
-        let view = node.view();
-        if view.is_empty() {
-            return Err(corrupt("an empty node"));
-        }
-        let i = view.find(position);
-        let count = view.count(i) + 1;
-        node.set_count(i, count);
-        if height == 0 {
-            // A run that could not be split is tried again now and then only.
-            if count == RUN_MAX + 1 || (count > RUN_MAX && count.is_multiple_of(RUN_MAX / 4)) {
-                self.split_run(node, i, lower, count)?;
+        BUFFERS.with_borrow_mut(|buffers| {
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(buf);
             }
-            return Ok(());
-        }
-        let number = view_child(node, i)?;
-        let mut child = self.buffer();
-        load(self.rows, self.object, number, &mut child)?;
-        {
-            let lower = if i == 0 { lower } else { node.view().position(i) };
-            self.add(&mut child, height - 1, lower, position)?;
-        }
-        if child.view().len() > NODE_MAX {
-            let mut right = self.buffer();
-            let half = child.view().len() / 2;
-            child.move_tail(half, &mut right);
-            let right_number = self.new_number();
-            self.write(right_number, &right);
-            node.set_count(i, child.view().total());
-            let view = right.view();
-            node.insert(i + 1, view.position(0), view.total(), right_number);
-            self.spare.push(right);
-        }
-        self.write(number, &child);
-        self.spare.push(child);
-        Ok(())
+        });
     }
+}
 
-    /// Cuts the run of entry `i` in two. `lower` is where the node begins.
-    fn split_run(&mut self, node: &mut NodeBuf, i: usize, lower: Position<'_>, count: u64) -> Result<(), TypeError> {
-        let half = count / 2;
-        let from = if i == 0 { lower } else { node.view().position(i) };
-        let cut = middle(self.rows, self.object, from, half)?;
-        if cut.1.len() <= TAIL_MAX {
-            node.set_count(i, half);
-            node.insert(i + 1, (cut.0, &cut.1), count - half, 0);
-        }
-        Ok(())
+/// A node below the root on the way to a leaf.
+#[derive(Debug)]
+struct Step {
+    number: u64,
+    node: Value,
+    at: usize,
+}
+
+/// The way to a leaf.
+#[derive(Debug)]
+pub struct Path {
+    root_at: usize,
+    /// From the root down.
+    steps: Vec<Step>,
+    /// The leaf's number.
+    pub number: u64,
+    /// The leaf.
+    pub leaf: Value,
+    /// How many places the nodes count before the leaf, if that was asked for.
+    pub before: u64,
+    /// It is the first leaf of all.
+    pub first: bool,
+    /// It is the last leaf of all.
+    pub last: bool,
+}
+
+/// An entry of a node to be: a separator with what lies after it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The order of the separator.
+    pub order: u64,
+    /// Its tail.
+    pub tail: Vec<u8>,
+    /// How many places the child has.
+    pub count: u64,
+    /// The child.
+    pub number: u64,
+}
+
+/// What became of a child.
+enum Change {
+    /// It was written; so many places more.
+    Count(i64),
+    /// It was written in pieces: places of the first, and the others.
+    Split(u64, Vec<Entry>),
+    /// It is gone.
+    Gone,
+    /// It is small, and not written yet; so many places more.
+    Small(Vec<u8>, i64),
+}
+
+/// Where a leaf has grown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grown {
+    Within,
+    /// Before all members of the set.
+    AtStart,
+    /// After all members of the set.
+    AtEnd,
+}
+
+/// Whether a leaf of this range must be cut.
+pub fn is_large(leaf: &LeafRef<'_>, range: &Range<usize>) -> bool {
+    range.len() > LEAF_MAX || (range.len() > 1 && leaf.weight(range) > LEAF_BYTES)
+}
+
+fn node_is_large(node: &NodeRef<'_>, max: usize, tails: usize) -> bool {
+    node.len() > max || (node.len() > NODE_FEW && node.tail_bytes() > tails)
+}
+
+/// Cuts a range of a leaf in halves until no piece is too large.
+fn cut(leaf: &LeafRef<'_>, range: Range<usize>, pieces: &mut Vec<Range<usize>>) {
+    if is_large(leaf, &range) {
+        let half = leaf.half(&range);
+        cut(leaf, range.start..half, pieces);
+        cut(leaf, half..range.end, pieces);
+    } else {
+        pieces.push(range);
     }
+}
 
-    /// Counts `many` rows less in the run at `position`, which lies in `node`, and joins what has become too small. The node may be left without entries.
-    fn take(&mut self, node: &mut NodeBuf, height: u8, position: Position<'_>, many: u64) -> Result<(), TypeError> {
-        let view = node.view();
-        if view.is_empty() {
-            return Err(corrupt("an empty node"));
+/// Cuts a range of a node in halves until no piece is too large. It is so large that it has two entries.
+fn cut_node(node: &NodeRef<'_>, range: Range<usize>, pieces: &mut Vec<Range<usize>>) {
+    let half = (range.start + range.end) / 2;
+    for piece in [range.start..half, half..range.end] {
+        let tails: usize = piece.clone().map(|i| node.position(i).1.len()).sum();
+        if piece.len() > NODE_MAX || (piece.len() > NODE_FEW && tails > NODE_TAILS) {
+            cut_node(node, piece, pieces);
+        } else {
+            pieces.push(piece);
         }
-        let i = view.find(position);
-        let count = view.count(i).checked_sub(many).ok_or_else(|| corrupt("a count is too small"))?;
-        node.set_count(i, count);
-        if height == 0 {
-            if count == 0 {
-                node.remove(i);
-            } else if count < RUN_LEAST {
-                join_runs(node, i);
+    }
+}
+
+fn load(node: &[u8]) -> Result<NodeBuf, TypeError> {
+    NodeRef::parse(node)?;
+    let mut buf = NodeBuf { bytes: buffer(), base: 0 };
+    buf.load(node);
+    Ok(buf)
+}
+
+/// The node may be changed in more than its counts.
+fn sound(node: &NodeBuf) -> Result<(), TypeError> {
+    if node.view().is_sound() { Ok(()) } else { Err(corrupt("damaged node")) }
+}
+
+impl Path {
+    /// Goes on to the next leaf, or back to the one before; whether there is one.
+    pub fn advance(&mut self, set: &ZSet, rows: &(impl Rows + ?Sized), back: bool) -> Result<bool, TypeError> {
+        let next = |at: usize, len: usize| if back { at.checked_sub(1) } else { Some(at + 1).filter(|at| *at < len) };
+        // The lowest node that has one more.
+        let mut keep = self.steps.len();
+        let mut child = None;
+        while keep > 0 {
+            let step = &mut self.steps[keep - 1];
+            let node = NodeRef::parse(&step.node)?;
+            if let Some(at) = next(step.at, node.len()) {
+                step.at = at;
+                child = Some(node.child(at));
+                break;
             }
-            return Ok(());
+            keep -= 1;
         }
-        let number = view_child(node, i)?;
-        let mut child = self.buffer();
-        load(self.rows, self.object, number, &mut child)?;
-        let entries = child.view().len();
-        self.take(&mut child, height - 1, position, many)?;
-        let left = child.view().len();
-        if left == 0 {
-            self.rows.delete(node_row(self.object, number));
-            node.remove(i);
-        } else if left < entries && left < NODE_LEAST && node.view().len() > 1 {
-            self.join_nodes(node, i, number, &mut child)?;
-        } else {
-            self.write(number, &child);
+        if child.is_none() {
+            let root = set.root()?;
+            let Some(at) = next(self.root_at, root.len()) else { return Ok(false) };
+            self.root_at = at;
+            child = Some(root.child(at));
         }
-        self.spare.push(child);
-        Ok(())
+        let Some(mut number) = child else { return Ok(false) };
+        let height = self.steps.len();
+        self.steps.truncate(keep);
+        while self.steps.len() < height {
+            let value = read_node(rows, set.object(), number)?;
+            let node = NodeRef::parse(&value)?;
+            let at = if back { node.len().saturating_sub(1) } else { 0 };
+            let child = if node.is_empty() { return Err(corrupt("an empty node")) } else { node.child(at) };
+            self.steps.push(Step { number, node: value, at });
+            number = child;
+        }
+        self.leaf = read_node(rows, set.object(), number)?;
+        self.number = number;
+        Ok(true)
     }
-
-    /// Entry `i` of `node` leads to `child`, which has become small: joins it with a neighbour if the two fit well into one.
-    fn join_nodes(&mut self, node: &mut NodeBuf, i: usize, number: u64, child: &mut NodeBuf) -> Result<(), TypeError> {
-        let other = if i > 0 { i - 1 } else { 1 };
-        let other_number = view_child(node, other)?;
-        let mut buf = self.buffer();
-        load(self.rows, self.object, other_number, &mut buf)?;
-        if buf.view().len() + child.view().len() > NODE_JOINED {
-            self.write(number, child);
-        } else {
-            let right = i.max(other);
-            let (left_buf, right_buf) = if right == i { (&mut buf, child) } else { (child, &mut buf) };
-            right_buf.set_position(0, node.view().position(right));
-            right_buf.move_tail(0, left_buf);
-            let (kept, dropped) = if right == i { (other_number, number) } else { (number, other_number) };
-            self.rows.delete(node_row(self.object, dropped));
-            self.write(kept, left_buf);
-            let total = left_buf.view().total();
-            node.set_count(right - 1, total);
-            node.remove(right);
-        }
-        self.spare.push(buf);
-        Ok(())
-    }
-}
-
-fn view_child(node: &NodeBuf, i: usize) -> Result<u64, TypeError> {
-    match node.view().child(i) {
-        0 => Err(corrupt("a node has no child")),
-        number => Ok(number),
-    }
-}
-
-/// Joins the run of entry `i` with a neighbour if both are small. No row is touched: only the border between them goes.
-fn join_runs(node: &mut NodeBuf, i: usize) {
-    let view = node.view();
-    let count = view.count(i);
-    for right in [i + 1, i] {
-        if right > 0 && right < view.len() && view.count(right - 1) + view.count(right) <= RUN_JOINED {
-            let sum = if right == i { view.count(i - 1) + count } else { count + view.count(right) };
-            node.set_count(right - 1, sum);
-            node.remove(right);
-            return;
-        }
-    }
-}
-
-/// A position that has `half` of the rows from `from` on before it.
-pub fn middle(
-    rows: &(impl Rows + ?Sized),
-    object: ObjectId,
-    from: Position<'_>,
-    half: u64,
-) -> Result<(u64, Vec<u8>), TypeError> {
-    let mut seen = 0;
-    let mut left = (0, Vec::new());
-    let mut cut = None;
-    let range = RowRange { space: Space::Score, group: object.0, from, to: None };
-    rows.scan(range, Direction::Forward, &mut |key, _| {
-        seen += 1;
-        if seen == half {
-            left = (key.order, key.tail.to_vec());
-        } else if seen > half {
-            let (order, tail) = separator((left.0, &left.1), (key.order, key.tail));
-            cut = Some((order, tail.to_vec()));
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    cut.ok_or_else(|| corrupt("a run has fewer rows than its count"))
 }
 
 impl ZSet {
-    /// The parts that a change of the tree needs: the walk, and the root apart from it.
-    fn with_root<R: RowsMut + ?Sized>(
-        &mut self,
-        rows: &mut R,
-        change: impl FnOnce(&mut Walk<'_, R>, &mut NodeBuf, u8) -> Result<(), TypeError>,
-    ) -> Result<(), TypeError> {
-        self.extra_mut();
-        let Some(mut root) = self.extra.take() else { return Ok(()) };
-        let height = root.bytes[HEIGHT];
-        let next = super::u64_at(&root.bytes, NEXT);
-        let mut walk = Walk { rows, object: self.object(), next, spare: &mut self.spare };
-        let result = change(&mut walk, &mut root, height);
-        let next = walk.next;
-        root.bytes[NEXT..NEXT + 8].copy_from_slice(&next.to_le_bytes());
-        self.extra = Some(root);
-        result
+    /// Goes down to the leaf that `choose` leads to; it is told how many places the nodes count before the one at hand, which has entries, if they are `counted`.
+    fn descend(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        counted: bool,
+        choose: impl Fn(&NodeRef<'_>, u64) -> Option<usize>,
+    ) -> Result<Path, TypeError> {
+        let (mut first, mut last, mut before) = (true, true, 0);
+        let mut pass = |node: &NodeRef<'_>| {
+            if node.is_empty() {
+                return Err(corrupt("an empty node"));
+            }
+            let at = choose(node, before).ok_or_else(|| corrupt("counts do not add up"))?;
+            first &= at == 0;
+            last &= at + 1 == node.len();
+            if counted {
+                before += node.before(at);
+            }
+            Ok((at, node.child(at)))
+        };
+        let (root_at, mut number) = pass(&self.root()?)?;
+        let height = self.state.height;
+        if height > HEIGHT_MAX {
+            return Err(corrupt("the tree is too high"));
+        }
+        let mut steps = Vec::with_capacity(usize::from(height));
+        for _ in 0..height {
+            let node = read_node(rows, self.object(), number)?;
+            let (at, child) = pass(&NodeRef::parse(&node)?)?;
+            steps.push(Step { number, node, at });
+            number = child;
+        }
+        let leaf = read_node(rows, self.object(), number)?;
+        Ok(Path { root_at, steps, number, leaf, before, first, last })
     }
 
-    /// Counts the row at `position`, which was just written. The size counts it already.
+    /// The way to the leaf that covers `position`.
+    pub(super) fn path_to(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Path, TypeError> {
+        self.descend(rows, false, |node, _| Some(node.find(position)))
+    }
+
+    /// The same, with the number of places before the leaf.
+    pub(super) fn counted_path_to(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        position: Position<'_>,
+    ) -> Result<Path, TypeError> {
+        self.descend(rows, true, |node, _| Some(node.find(position)))
+    }
+
+    /// The way to the leaf that holds the place `index`, counted with those that the first leaf has lost.
+    pub(super) fn path_to_index(&self, rows: &(impl Rows + ?Sized), index: u64) -> Result<Path, TypeError> {
+        self.descend(rows, true, |node, before| Some(node.find_index(index.checked_sub(before)?)?.0))
+    }
+
+    /// The way to the first leaf, or to the last one.
+    pub(super) fn path_to_end(&self, rows: &(impl Rows + ?Sized), last: bool) -> Result<Path, TypeError> {
+        self.descend(rows, false, |node, _| if last { node.len().checked_sub(1) } else { Some(0) })
+    }
+
+    /// The places of a leaf whose members are still there.
+    pub(super) fn live(&self, number: u64, leaf: &LeafRef<'_>) -> Result<Range<usize>, TypeError> {
+        let state = &self.state;
+        let start = if number == state.first { usize::from(state.front) } else { 0 };
+        let gone = if number == state.last { usize::from(state.back) } else { 0 };
+        match leaf.len().checked_sub(gone) {
+            Some(end) if start < end => Ok(start..end),
+            _ => Err(corrupt("a leaf has lost more than it had")),
+        }
+    }
+
+    fn new_number(&mut self) -> Result<u64, TypeError> {
+        let number = self.state.next;
+        if number == 0 || number >= MOST {
+            return Err(corrupt("no numbers are left for nodes"));
+        }
+        self.state.next = number + 1;
+        Ok(number)
+    }
+
+    /// Puts the member at its place in the tree.
     pub(super) fn tree_add<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
+        raw: u64,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
-        let size = self.size;
-        self.settle_front(rows)?;
         if self.root()?.is_empty() {
-            if size <= RUN_MAX {
-                return Ok(());
-            }
-            // The one run that has covered everything becomes the first entry.
-            self.set_height(0);
-            self.extra_mut().push((0, b""), size - 1, 0);
+            let number = self.new_number()?;
+            let mut buf = buffer();
+            leaf::build(&mut buf, &[Part::New(raw, position.1)])?;
+            rows.put(node_row(self.object(), number), &buf);
+            keep(buf);
+            self.root_mut()?.push((0, b""), 1, number);
+            (self.state.first, self.state.last) = (number, number);
+            return Ok(());
         }
-        self.with_root(rows, |walk, root, height| {
-            walk.add(root, height, (0, b""), position)?;
-            if root.view().len() > ROOT_MAX {
-                let mut below = walk.buffer();
-                below.load(root.node());
-                let number = walk.new_number();
-                walk.write(number, &below);
-                let total = below.view().total();
-                walk.spare.push(below);
-                root.clear();
-                root.push((0, b""), total, number);
-                root.bytes[HEIGHT] = height.checked_add(1).ok_or_else(|| corrupt("the tree is too high"))?;
-            }
-            Ok(())
-        })
+        let path = self.path_to(rows, position)?;
+        let leaf = LeafRef::parse(&path.leaf)?;
+        let live = self.live(path.number, &leaf)?;
+        // What the leaf has lost may lie on either side of it.
+        let at = leaf.before(position).clamp(live.start, live.end);
+        if at < live.end && leaf.is_at(at, position) {
+            return Err(corrupt("a member is in the tree already"));
+        }
+        let grown = match at {
+            at if path.last && at == live.end => Grown::AtEnd,
+            at if path.first && at == live.start => Grown::AtStart,
+            _ => Grown::Within,
+        };
+        let parts = [Part::Old(leaf, live.start..at), Part::New(raw, position.1), Part::Old(leaf, at..live.end)];
+        self.change(rows, &path, &parts, grown)
     }
 
-    /// Forgets the row at `position`, which was just deleted.
+    /// The place of a member in the leaf that must hold it.
+    fn place(
+        &self,
+        path: &Path,
+        leaf: &LeafRef<'_>,
+        position: Position<'_>,
+    ) -> Result<(usize, Range<usize>), TypeError> {
+        let live = self.live(path.number, leaf)?;
+        let at = leaf.before(position);
+        if live.contains(&at) && leaf.is_at(at, position) {
+            Ok((at, live))
+        } else {
+            Err(corrupt("a member is not in the tree"))
+        }
+    }
+
+    /// Takes the member at `position` out of the tree.
     pub(super) fn tree_take<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
-        self.settle_front(rows)?;
-        self.take_counted(rows, position, 1)
+        let path = self.path_to(rows, position)?;
+        let leaf = LeafRef::parse(&path.leaf)?;
+        let (at, _) = self.place(&path, &leaf, position)?;
+        self.take_places(rows, &path, at..at + 1)
     }
 
-    /// Forgets the first row of all, which was just deleted.
-    pub(super) fn tree_take_first<R: RowsMut + ?Sized>(&mut self, rows: &mut R) -> Result<(), TypeError> {
-        let extra = &mut self.extra_mut().bytes;
-        let (front, room) = (u32_at(extra, FRONT), u32_at(extra, ROOM));
-        if room > 0 {
-            extra[FRONT..ROOM].copy_from_slice(&(front + 1).to_le_bytes());
-            extra[ROOM..ROOM + 4].copy_from_slice(&(room - 1).to_le_bytes());
-            return Ok(());
-        }
-        self.take_counted(rows, (0, b""), u64::from(front) + 1)?;
-        self.set_front(0, 0);
-        let room = if self.root()?.is_empty() { 0 } else { self.run_at(rows, (0, b""))?.count.saturating_sub(1) };
-        self.set_front(0, u32::try_from(room).unwrap_or(u32::MAX));
-        Ok(())
-    }
-
-    /// Writes into the nodes what the first run has lost.
-    fn settle_front<R: RowsMut + ?Sized>(&mut self, rows: &mut R) -> Result<(), TypeError> {
-        self.extra_mut();
-        let front = self.front();
-        if front > 0 {
-            self.take_counted(rows, (0, b""), front)?;
-        }
-        // The first run may be about to change.
-        self.set_front(0, 0);
-        Ok(())
-    }
-
-    fn set_front(&mut self, front: u32, room: u32) {
-        let extra = &mut self.extra_mut().bytes;
-        extra[FRONT..ROOM].copy_from_slice(&front.to_le_bytes());
-        extra[ROOM..ROOM + 4].copy_from_slice(&room.to_le_bytes());
-    }
-
-    /// Rows that the first run no longer has and its count still includes.
-    pub(super) fn front(&self) -> u64 {
-        self.extra_bytes().map_or(0, |extra| u64::from(u32_at(extra, FRONT)))
-    }
-
-    /// Takes `many` off the count of the run at `position`, and off those above it.
-    fn take_counted<R: RowsMut + ?Sized>(
+    /// Takes the members in these places, which are live ones, out of a leaf.
+    pub(super) fn take_places<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
-        position: Position<'_>,
-        many: u64,
+        path: &Path,
+        gone: Range<usize>,
     ) -> Result<(), TypeError> {
-        if self.root()?.is_empty() {
-            return Ok(());
-        }
-        self.with_root(rows, |walk, root, mut height| {
-            walk.take(root, height, position, many)?;
-            while height > 0 && root.view().len() == 1 {
-                let number = view_child(root, 0)?;
-                let mut below = walk.buffer();
-                load(walk.rows, walk.object, number, &mut below)?;
-                if below.view().len() > ROOT_MAX / 2 {
-                    walk.spare.push(below);
-                    break;
-                }
-                walk.rows.delete(node_row(walk.object, number));
-                root.load(below.node());
-                walk.spare.push(below);
-                height -= 1;
-                root.bytes[HEIGHT] = height;
-            }
-            if height == 0 && root.view().len() == 1 {
-                // One run covers everything again.
-                root.clear();
-            }
-            Ok(())
-        })
+        let leaf = LeafRef::parse(&path.leaf)?;
+        let live = self.live(path.number, &leaf)?;
+        let parts = [Part::Old(leaf, live.start..gone.start), Part::Old(leaf, gone.end..live.end)];
+        self.change(rows, path, &parts, Grown::Within)
     }
 
-    /// A row moved from one position to another.
+    /// Takes out a leaf of which no member is left; others are.
+    pub(super) fn drop_leaf<R: RowsMut + ?Sized>(&mut self, rows: &mut R, path: &Path) -> Result<(), TypeError> {
+        self.change(rows, path, &[], Grown::Within)
+    }
+
+    /// Moves a member from one position to another.
     pub(super) fn tree_move<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
         from: Position<'_>,
+        raw: u64,
         to: Position<'_>,
     ) -> Result<(), TypeError> {
-        self.extra_mut();
-        if self.root()?.is_empty() || self.run_at(rows, from)?.before == self.run_at(rows, to)?.before {
-            return Ok(());
+        let path = self.path_to(rows, from)?;
+        let leaf = LeafRef::parse(&path.leaf)?;
+        let (old, live) = self.place(&path, &leaf, from)?;
+        let at = leaf.before(to).clamp(live.start, live.end);
+        // Between two members of the leaf, or beyond all members of the set.
+        if (path.first || at > live.start) && (path.last || at < live.end) {
+            let part = |range| Part::Old(leaf, range);
+            let new = Part::New(raw, to.1);
+            let parts = if at <= old {
+                [part(live.start..at), new, part(at..old), part(old + 1..live.end)]
+            } else {
+                [part(live.start..old), part(old + 1..at), new, part(at..live.end)]
+            };
+            return self.change(rows, &path, &parts, Grown::Within);
         }
-        self.tree_take(rows, from)?;
-        self.tree_add(rows, to)
+        self.take_places(rows, &path, old..old + 1)?;
+        self.tree_add(rows, raw, to)
     }
 
-    /// The run that covers `position`.
-    pub(super) fn run_at(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Run, TypeError> {
-        self.descend(rows, |node, _| Some(node.find(position)))
-    }
-
-    /// The run that holds the row with this rank, which is less than the size.
-    pub(super) fn run_of(&self, rows: &(impl Rows + ?Sized), rank: u64) -> Result<Run, TypeError> {
-        let rank = rank + self.front();
-        self.descend(rows, |node, before| Some(node.find_index(rank.checked_sub(before)?)?.0))
-    }
-
-    /// Goes down to the run that `choose` leads to; it is told how many rows the nodes count before the one at hand.
-    fn descend(
-        &self,
-        rows: &(impl Rows + ?Sized),
-        choose: impl Fn(&NodeRef<'_>, u64) -> Option<usize>,
-    ) -> Result<Run, TypeError> {
-        let mut run = Run { lower: (0, Vec::new()), upper: None, before: 0, count: self.size };
-        let root = self.root()?;
-        if root.is_empty() {
-            return Ok(run);
+    /// The leaf is written anew, or has gone: what it had lost counts no more.
+    fn settle(&mut self, number: u64) {
+        let state = &mut self.state;
+        if number == state.first {
+            state.front = 0;
         }
-        let mut child = narrow(&mut run, &root, &choose)?;
-        for _ in 0..self.height() {
-            let node = read_node(rows, self.object(), child)?;
-            child = narrow(&mut run, &NodeRef::parse(&node)?, &choose)?;
+        if number == state.last {
+            state.back = 0;
         }
-        // The nodes count the front with the first run.
-        let counted = if run.before == 0 { &mut run.count } else { &mut run.before };
-        *counted = counted.checked_sub(self.front()).ok_or_else(|| corrupt("counts do not add up"))?;
-        Ok(run)
     }
-}
 
-/// Narrows `run` to an entry of `node`, and gives the node below it.
-fn narrow(
-    run: &mut Run,
-    node: &NodeRef<'_>,
-    choose: &impl Fn(&NodeRef<'_>, u64) -> Option<usize>,
-) -> Result<u64, TypeError> {
-    if node.is_empty() {
-        return Err(corrupt("an empty node"));
+    /// A leaf is gone.
+    fn forget(&mut self, number: u64) {
+        self.settle(number);
+        let state = &mut self.state;
+        for end in [&mut state.first, &mut state.last] {
+            if *end == number {
+                *end = 0;
+            }
+        }
     }
-    let i = choose(node, run.before).ok_or_else(|| corrupt("counts do not add up"))?;
-    if i > 0 {
-        let (order, tail) = node.position(i);
-        run.lower = (order, tail.to_vec());
+
+    /// Makes `parts` the entries of the leaf at the end of `path`, which leads nowhere any more then.
+    fn change<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        path: &Path,
+        parts: &[Part<'_>],
+        grown: Grown,
+    ) -> Result<(), TypeError> {
+        let mut buf = buffer();
+        let n = leaf::build(&mut buf, parts)?;
+        let before = LeafRef::parse(&path.leaf)?.len();
+        let row = node_row(self.object(), path.number);
+        let change = if n == 0 {
+            self.forget(path.number);
+            rows.delete(row);
+            Change::Gone
+        } else {
+            self.settle(path.number);
+            let leaf = LeafRef::parse(&buf)?;
+            let more = n as i64 - before as i64;
+            if is_large(&leaf, &(0..n)) {
+                self.split_leaf(rows, path.number, &leaf, grown)?
+            } else if n < before && n < LEAF_LEAST && buf.len() < LEAF_JOINED_BYTES {
+                Change::Small(std::mem::take(&mut buf), more)
+            } else {
+                rows.put(row, &buf);
+                Change::Count(more)
+            }
+        };
+        keep(buf);
+        if matches!(change, Change::Count(0)) { Ok(()) } else { self.propagate(rows, path, change, grown) }
     }
-    if i + 1 < node.len() {
-        let (order, tail) = node.position(i + 1);
-        run.upper = Some((order, tail.to_vec()));
+
+    fn split_leaf<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        number: u64,
+        leaf: &LeafRef<'_>,
+        grown: Grown,
+    ) -> Result<Change, TypeError> {
+        let n = leaf.len();
+        let mut pieces = Vec::new();
+        // A set that grows at one end has full leaves.
+        match grown {
+            Grown::AtEnd => pieces.extend([0..n - 1, n - 1..n]),
+            Grown::AtStart => pieces.extend([0..1, 1..n]),
+            Grown::Within => cut(leaf, 0..n, &mut pieces),
+        }
+        let mut buf = buffer();
+        let mut left = 0;
+        let mut others = Vec::with_capacity(pieces.len());
+        let mut newest = number;
+        for piece in pieces {
+            leaf::rebuild(&mut buf, &[Part::Old(*leaf, piece.clone())])?;
+            if piece.start == 0 {
+                left = piece.len() as u64;
+                rows.put(node_row(self.object(), number), &buf);
+            } else {
+                newest = self.new_number()?;
+                rows.put(node_row(self.object(), newest), &buf);
+                let (order, tail) = separator(leaf, piece.start - 1, leaf, piece.start);
+                others.push(Entry { order, tail, count: piece.len() as u64, number: newest });
+            }
+        }
+        keep(buf);
+        if self.state.last == number {
+            self.state.last = newest;
+        }
+        Ok(Change::Split(left, others))
     }
-    run.before += node.before(i);
-    run.count = node.count(i);
-    Ok(node.child(i))
+
+    /// Tells the nodes above a leaf, from the lowest to the root, what became of it.
+    fn propagate<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        path: &Path,
+        mut change: Change,
+        grown: Grown,
+    ) -> Result<(), TypeError> {
+        let mut child = path.number;
+        for (depth, step) in path.steps.iter().enumerate().rev() {
+            let mut node = load(&step.node)?;
+            let entries = node.view().len();
+            let is_lowest = depth + 1 == path.steps.len();
+            let more = self.apply(rows, &mut node, step.at, (child, is_lowest), change)?;
+            child = step.number;
+            let row = node_row(self.object(), child);
+            let view = node.view();
+            let left = view.len();
+            change = if left == 0 {
+                rows.delete(row);
+                Change::Gone
+            } else if node_is_large(&view, NODE_MAX, NODE_TAILS) {
+                self.split_node(rows, child, &node, grown)?
+            } else if left < entries && left < NODE_LEAST {
+                Change::Small(std::mem::take(&mut node.bytes), more)
+            } else {
+                rows.put(row, node.node());
+                Change::Count(more)
+            };
+            keep(node.bytes);
+        }
+        self.root_mut()?;
+        let Some(mut root) = self.root.take() else { return Ok(()) };
+        let result = self.apply(rows, &mut root, path.root_at, (child, path.steps.is_empty()), change);
+        let result = result.and_then(|_| self.fit_root(rows, &mut root));
+        self.root = Some(root);
+        result
+    }
+
+    /// Writes a node in pieces, the first under its own number.
+    fn split_node<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        number: u64,
+        node: &NodeBuf,
+        grown: Grown,
+    ) -> Result<Change, TypeError> {
+        sound(node)?;
+        let view = node.view();
+        let n = view.len();
+        let mut pieces = Vec::new();
+        match grown {
+            Grown::AtEnd => pieces.extend([0..n - 1, n - 1..n]),
+            Grown::AtStart => pieces.extend([0..1, 1..n]),
+            Grown::Within => cut_node(&view, 0..n, &mut pieces),
+        }
+        let mut piece_buf = NodeBuf { bytes: buffer(), base: 0 };
+        let (mut left, mut others) = (0, Vec::with_capacity(pieces.len()));
+        for piece in pieces {
+            piece_buf.clear();
+            piece_buf.append(&view, piece.clone(), (0, b""));
+            let count = piece_buf.view().total();
+            if piece.start == 0 {
+                left = count;
+                rows.put(node_row(self.object(), number), piece_buf.node());
+            } else {
+                let number = self.new_number()?;
+                rows.put(node_row(self.object(), number), piece_buf.node());
+                let (order, tail) = view.position(piece.start);
+                others.push(Entry { order, tail: tail.to_vec(), count, number });
+            }
+        }
+        keep(piece_buf.bytes);
+        Ok(Change::Split(left, others))
+    }
+
+    /// Enters into `node` what became of the child (its number, and whether it is a leaf) of entry `at`. Gives how many places more the node has.
+    fn apply<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        node: &mut NodeBuf,
+        at: usize,
+        (child, is_leaf): (u64, bool),
+        change: Change,
+    ) -> Result<i64, TypeError> {
+        let count = node.view().count(at);
+        let grown = |more| count.checked_add_signed(more).ok_or_else(|| corrupt("a count is too small"));
+        match change {
+            Change::Count(more) => {
+                node.set_count(at, grown(more)?);
+                Ok(more)
+            }
+            Change::Split(left, others) => {
+                sound(node)?;
+                node.set_count(at, left);
+                let mut now = left;
+                for (i, other) in others.iter().enumerate() {
+                    node.insert(at + 1 + i, (other.order, &other.tail), other.count, other.number);
+                    now += other.count;
+                }
+                Ok(now as i64 - count as i64)
+            }
+            Change::Gone => {
+                sound(node)?;
+                node.remove(at);
+                Ok(-(count as i64))
+            }
+            Change::Small(bytes, more) => {
+                node.set_count(at, grown(more)?);
+                if node.view().len() == 1 || !self.join(rows, node, at, is_leaf, &bytes)? {
+                    rows.put(node_row(self.object(), child), &bytes);
+                }
+                keep(bytes);
+                Ok(more)
+            }
+        }
+    }
+
+    /// Joins what entry `at` of `node`, which has others, leads to (its bytes, not written yet) with a neighbour, if the two fit well into one. Whether they did.
+    fn join<R: RowsMut + ?Sized>(
+        &mut self,
+        rows: &mut R,
+        node: &mut NodeBuf,
+        at: usize,
+        is_leaf: bool,
+        bytes: &[u8],
+    ) -> Result<bool, TypeError> {
+        sound(node)?;
+        let view = node.view();
+        let other = if at > 0 { at - 1 } else { 1 };
+        let right = at.max(other);
+        let (kept, dropped, other) = (view.child(right - 1), view.child(right), view.child(other));
+        let total = view.count(right - 1) + view.count(right);
+        let state = self.state;
+        let has_lost = (other == state.first && state.front > 0) || (other == state.last && state.back > 0);
+        if is_leaf && has_lost {
+            return Ok(false);
+        }
+        let value = read_node(rows, self.object(), other)?;
+        let (left_bytes, right_bytes) = if right == at { (&value[..], bytes) } else { (bytes, &value[..]) };
+        let mut joined = NodeBuf { bytes: buffer(), base: 0 };
+        if is_leaf {
+            let (left, right) = (LeafRef::parse(left_bytes)?, LeafRef::parse(right_bytes)?);
+            if left.len() + right.len() > LEAF_JOINED || left_bytes.len() + right_bytes.len() > LEAF_JOINED_BYTES {
+                return Ok(false);
+            }
+            let parts = [Part::Old(left, 0..left.len()), Part::Old(right, 0..right.len())];
+            leaf::rebuild(&mut joined.bytes, &parts)?;
+            if LeafRef::parse(&joined.bytes).is_ok_and(|leaf| is_large(&leaf, &(0..leaf.len()))) {
+                return Ok(false);
+            }
+            let was_last = self.state.last == dropped;
+            self.forget(dropped);
+            if was_last {
+                self.state.last = kept;
+            }
+        } else {
+            let (left, right_node) = (NodeRef::parse(left_bytes)?, NodeRef::parse(right_bytes)?);
+            let tails = left.tail_bytes() + right_node.tail_bytes() + view.position(right).1.len();
+            if left.len() + right_node.len() > NODE_JOINED || tails > NODE_TAILS / 2 {
+                return Ok(false);
+            }
+            joined.load(left_bytes);
+            if !left.is_sound() || !right_node.is_sound() {
+                return Err(corrupt("damaged node"));
+            }
+            joined.append(&right_node, 0..right_node.len(), view.position(right));
+        }
+        rows.delete(node_row(self.object(), dropped));
+        rows.put(node_row(self.object(), kept), &joined.bytes);
+        keep(joined.bytes);
+        node.set_count(right - 1, total);
+        node.remove(right);
+        Ok(true)
+    }
+
+    /// Moves what is too much for the root into a node below, and takes in a small single node below.
+    fn fit_root<R: RowsMut + ?Sized>(&mut self, rows: &mut R, root: &mut NodeBuf) -> Result<(), TypeError> {
+        if node_is_large(&root.view(), ROOT_MAX, ROOT_TAILS) {
+            let number = self.new_number()?;
+            let below = load(root.node())?;
+            let total = below.view().total();
+            let (left, others) = if node_is_large(&below.view(), NODE_MAX, NODE_TAILS) {
+                match self.split_node(rows, number, &below, Grown::Within)? {
+                    Change::Split(left, others) => (left, others),
+                    _ => (total, Vec::new()),
+                }
+            } else {
+                rows.put(node_row(self.object(), number), below.node());
+                (total, Vec::new())
+            };
+            keep(below.bytes);
+            root.clear();
+            root.push((0, b""), left, number);
+            for other in &others {
+                root.push((other.order, &other.tail), other.count, other.number);
+            }
+            self.state.height += 1;
+        }
+        while self.state.height > 0 && root.view().len() == 1 {
+            let number = root.view().child(0);
+            let value = read_node(rows, self.object(), number)?;
+            let below = NodeRef::parse(&value)?;
+            if below.len() > ROOT_MAX / 2 || below.tail_bytes() > ROOT_TAILS / 2 {
+                break;
+            }
+            rows.delete(node_row(self.object(), number));
+            root.load(&value);
+            self.state.height -= 1;
+        }
+        Ok(())
+    }
 }

@@ -130,7 +130,10 @@ pub(super) fn store(
     let old = keyspace::lookup_raw(&ctx.rows, &at)?;
     let existed = old.is_some();
     let mut builder = ZSetBuilder::new(at.limits);
-    for (member, score) in members {
+    let mut ordered: Vec<&Scored> = members.iter().collect();
+    // In the order of the set, it is written leaf by leaf.
+    ordered.sort_unstable_by(|a, b| (a.1 + 0.0).total_cmp(&(b.1 + 0.0)).then_with(|| a.0.cmp(&b.0)));
+    for (member, score) in ordered {
         builder.append_new(&mut ctx.rows, member, *score)?;
     }
     builder.finish(&mut ctx.rows, &at, old, None)?;

@@ -34,7 +34,7 @@ enum Layout {
 /// Pops up to `count` (at least 1) members of `set`, which stands at `key` and is not empty, and replies them.
 fn pop(ctx: &mut Ctx<'_>, mut set: ZSet, key: &[u8], end: End, count: u64, layout: Layout) -> Result<(), CmdError> {
     let mut members = Vec::new();
-    set.pop(&mut ctx.rows, end == End::Max, count, &mut |member, score| members.push((member, score)))?;
+    set.pop(&mut ctx.rows, end == End::Max, count, &mut |member, score| members.push((member.to_vec(), score)))?;
     let n = members.len();
     match layout {
         Layout::Flat => ctx.out.array(2 * n),
