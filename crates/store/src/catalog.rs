@@ -29,7 +29,8 @@ pub struct Catalog {
     pub databases: Vec<Database>,
 }
 
-const FORMAT: u8 = 1;
+/// The version of the rows' values, those of all types included. To be raised when one of them changes.
+pub const FORMAT: u8 = 2;
 
 impl Catalog {
     /// The catalog of an empty engine.
@@ -47,7 +48,7 @@ impl Catalog {
         }
     }
 
-    /// The row's value: format 1, next id (8), number of databases (4), then 24 bytes each, integers little-endian.
+    /// The row's value: [`FORMAT`], next id (8), number of databases (4), then 24 bytes each, integers little-endian.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         out.extend_from_slice(&self.next_id.to_le_bytes());
@@ -130,7 +131,7 @@ mod tests {
             assert_eq!(Catalog::decode(&bytes[..len]), None);
         }
         let mut wrong = bytes;
-        wrong[0] = 2;
+        wrong[0] = FORMAT - 1;
         assert_eq!(Catalog::decode(&wrong), None);
     }
 

@@ -30,6 +30,18 @@ pub enum OpenError {
     /// The state file was written by a newer version of this program.
     #[error("the state file has format {0}, newer than this program's")]
     StateVersion(u32),
+    /// The rows were written by a version of the server that laid them out in another way.
+    #[error(
+        "{generation}: its rows have format {format}, and this version reads {own} alone. Start the version that wrote them, and let this one \
+         replicate it into an empty data directory",
+        own = crate::catalog::FORMAT
+    )]
+    Rows {
+        /// The generation.
+        generation: Generation,
+        /// Their format.
+        format: u8,
+    },
     /// The engine's own position or catalog is missing or unreadable.
     #[error("{generation}: the row that holds the engine's {what} is missing or damaged")]
     Meta {

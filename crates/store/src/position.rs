@@ -5,7 +5,7 @@
 use ardb_base::id::{Offset, ReplId};
 use ardb_engine::{RowKey, Snapshot, Space};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, FORMAT as FORMAT_OF_ROWS};
 use crate::error::OpenError;
 use ardb_base::id::Generation;
 
@@ -73,6 +73,11 @@ pub fn read(snapshot: &dyn Snapshot, generation: Generation) -> Result<Option<(P
         (None, None) => Ok(None),
         (position, catalog) => {
             let position = position.and_then(|bytes| Position::decode(&bytes));
+            if let Some(&format) =
+                catalog.as_ref().and_then(|bytes| bytes.first()).filter(|format| **format != FORMAT_OF_ROWS)
+            {
+                return Err(OpenError::Rows { generation, format });
+            }
             let catalog = catalog.and_then(|bytes| Catalog::decode(&bytes));
             match (position, catalog) {
                 (Some(position), Some(catalog)) => Ok(Some((position, catalog))),

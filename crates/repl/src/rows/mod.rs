@@ -27,7 +27,7 @@ pub use receive::{Part, RawRows, Row, RowsReceiver};
 pub use send::{Pushed, RowsSender};
 
 /// The version of this format and of the rows' values. To be raised when either changes in a way that an older server would misread.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Bytes of rows in a block, unless a single row has more.
 pub const BLOCK_BYTES: usize = 256 << 10;
