@@ -118,7 +118,7 @@ fn a_full_sync_by_length_from_a_new_master() {
             "REPLCONF listening-port 7000",
             "REPLCONF capa eof capa psync2",
             "REPLCONF version 9.0.0",
-            "PSYNC2 ? -1 2",
+            "PSYNC2 ? -1 3",
             "PSYNC ? -1",
             "REPLCONF ACK 1000 FACK 0"
         ]
@@ -161,7 +161,7 @@ fn going_on_with_and_without_a_new_name() {
             assert_eq!(seen.events, [name]);
             assert_eq!(seen.stream, b"*1\r\n$4\r\nPING\r\n");
             let sent = words(&seen.sent);
-            let mut expected = vec![format!("PSYNC2 {} 100 2", id(b'a')), "REPLCONF ACK 99 FACK 0".to_string()];
+            let mut expected = vec![format!("PSYNC2 {} 100 3", id(b'a')), "REPLCONF ACK 99 FACK 0".to_string()];
             if start == NO_ROWS {
                 expected.insert(1, format!("PSYNC {} 100", id(b'a')));
             }
@@ -184,13 +184,13 @@ fn rows_from_an_ardb_master() {
     assert_eq!((&seen.rows[..], &seen.stream[..]), (&b"ROWS"[..], &b"PING\r\n"[..]));
     let sync = SyncId(id(b'c'));
     assert_eq!(seen.events, [format!("{:?}", Event::RowSync(id(b'a'), Offset(1000), sync, 0))]);
-    assert_eq!(words(&seen.sent)[4..], ["PSYNC2 ? -1 2", "REPLCONF ACK 1000 FACK 0"]);
+    assert_eq!(words(&seen.sent)[4..], ["PSYNC2 ? -1 3", "REPLCONF ACK 1000 FACK 0"]);
 
     let mut again = identity();
     again.rows = Rows::Resume(sync, 77);
     again.position = Some((id(b'b'), Offset(9)));
     let seen = everywhere(&again, &wire, 1000).unwrap();
-    assert_eq!(words(&seen.sent)[4], format!("PSYNC2 {} 10 2 {} 77", id(b'b'), id(b'c')));
+    assert_eq!(words(&seen.sent)[4], format!("PSYNC2 {} 10 3 {} 77", id(b'b'), id(b'c')));
 
     let mut refuses = identity();
     refuses.rows = Rows::Refuse;
@@ -200,7 +200,7 @@ fn rows_from_an_ardb_master() {
     // A format that the master does not know is a refusal as any other.
     let refusal = b"-ERR rows of format 2 are not sent here\r\n";
     let wire = [&wire[..22], refusal, b"+FULLRESYNC ", &[b'a'; 40], b" 0\r\n"].concat();
-    assert_eq!(words(&everywhere(&identity(), &wire, 0).unwrap().sent)[4..], ["PSYNC2 ? -1 2", "PSYNC ? -1"]);
+    assert_eq!(words(&everywhere(&identity(), &wire, 0).unwrap().sent)[4..], ["PSYNC2 ? -1 3", "PSYNC ? -1"]);
 }
 
 #[test]

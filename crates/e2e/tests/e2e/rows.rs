@@ -86,7 +86,7 @@ fn a_plain_psync_gets_an_rdb_and_formats_that_nobody_knows_are_refused() {
     client.must("SET a 1").unwrap();
     let refused = client.ask("PSYNC2 ? -1 1").unwrap().text();
     assert!(refused.starts_with("ERR rows of format 1"), "{refused}");
-    for words in ["PSYNC2 ?", "PSYNC2 ? x", "PSYNC2 ? -1 2 short 0", "PSYNC2 ? -1 2 0 0 0"] {
+    for words in ["PSYNC2 ?", "PSYNC2 ? x", "PSYNC2 ? -1 3 short 0", "PSYNC2 ? -1 3 0 0 0"] {
         assert!(client.ask(words).unwrap().is_error(), "{words}");
     }
     client.must("REPLCONF listening-port 9 capa eof capa psync2").unwrap();
@@ -99,7 +99,7 @@ fn a_plain_psync_gets_an_rdb_and_formats_that_nobody_knows_are_refused() {
     let mut other = client_of(&server);
     // A transfer that nobody holds begins anew.
     let sync = "0123456789012345678901234567890123456789";
-    let reply = other.call(&["PSYNC2", "?", "-1", "2", sync, "5"]).unwrap().text();
+    let reply = other.call(&["PSYNC2", "?", "-1", "3", sync, "5"]).unwrap().text();
     let words: Vec<&str> = reply.split(' ').collect();
     assert_eq!((words[0], words[1], words[4]), ("ROWSYNC", id.as_str(), "0"), "{reply}");
 }
@@ -253,7 +253,7 @@ fn transfers_are_bounded() {
     wait_equal(&master, &replica, LIMIT).unwrap();
     assert_eq!(master.log_count("makes room for others"), 1, "{}", master.log_tail());
     let mut back = client_of(&master);
-    let reply = back.call(&["PSYNC2", "?", "-1", "2", &name, "1"]).unwrap().text();
+    let reply = back.call(&["PSYNC2", "?", "-1", "3", &name, "1"]).unwrap().text();
     let words: Vec<&str> = reply.split(' ').collect();
     assert!(words[0] == "ROWSYNC" && words[3] != name && words[4] == "0", "{reply}");
     let info = master.client().unwrap().info("replication").unwrap();
@@ -359,13 +359,13 @@ fn a_link_that_is_stuck_does_not_hold_its_transfer_up() {
     let master = master(Setup::ardb(), seed(), 32);
     // It reads the answer and nothing of the rows behind it.
     let mut stuck = client_of(&master);
-    let answer = stuck.call(&["PSYNC2", "?", "-1", "2"]).unwrap().text();
+    let answer = stuck.call(&["PSYNC2", "?", "-1", "3"]).unwrap().text();
     let sync = answer.split(' ').nth(3).unwrap().to_owned();
     std::thread::sleep(Duration::from_millis(500));
     let mut next = client_of(&master);
     // Much less than `repl-timeout`, after which it would be let go anyway.
     next.set_timeout(Duration::from_secs(20)).unwrap();
-    let again = next.call(&["PSYNC2", "?", "-1", "2", &sync, "0"]).unwrap().text();
+    let again = next.call(&["PSYNC2", "?", "-1", "3", &sync, "0"]).unwrap().text();
     assert_eq!(again, answer, "{}", master.log_tail());
     assert_eq!(resumed(&master), 1);
 }
