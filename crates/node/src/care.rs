@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use ardb_base::hash::key_hash;
+use ardb_base::hash::{key_hash, member_hash};
 use ardb_base::id::{KeyspaceId, UnixMs};
+use ardb_commands::Command;
+use ardb_commands::table::Group;
 use ardb_engine::Rows;
 use ardb_store::ReadTxn;
-use ardb_types::At;
+use ardb_types::{At, KeyRow};
 
 /// Decides which keys are looked at before the lock is taken.
 #[derive(Debug)]
@@ -126,6 +128,32 @@ impl Measured {
 #[derive(Debug, Default)]
 pub struct Foresight {
     rows: Vec<(u64, u64)>,
+    last: Option<LastKey>,
+}
+
+/// The key whose members were noted last, and its object if it has one.
+#[derive(Debug)]
+struct LastKey {
+    db: u32,
+    key: Vec<u8>,
+    object: Option<u64>,
+}
+
+/// Where a command that writes names fields or members of the key in its first argument: the first one, and how far it is to the next. A wrong guess costs
+/// nothing but time.
+fn members(command: &Command) -> Option<(usize, usize)> {
+    const ALONE: usize = usize::MAX;
+    if !matches!(command.group, Group::Set | Group::Hash | Group::SortedSet) {
+        return None;
+    }
+    match command.name {
+        "sadd" | "srem" | "hdel" | "zrem" => Some((2, 1)),
+        "hset" | "hmset" => Some((2, 2)),
+        "hsetnx" | "hincrby" | "hincrbyfloat" => Some((2, ALONE)),
+        "zadd" => Some((3, 2)),
+        "zincrby" => Some((3, ALONE)),
+        _ => None,
+    }
 }
 
 impl Foresight {
@@ -139,6 +167,37 @@ impl Foresight {
             self.rows.push((keyspace.0, key_hash(key)));
         }
         self.rows.len() < Self::MOST
+    }
+
+    /// Notes the fields or members that a command names, if its key's value is held in rows. `rows` is asked for the key's row, which the command will need
+    /// in a moment.
+    pub fn note_members(&mut self, rows: &dyn Rows, db: u32, command: &Command, args: &[&[u8]]) {
+        let Some((first, step)) = members(command) else { return };
+        let Some(&key) = args.get(1) else { return };
+        let known = self.last.as_ref().filter(|last| last.db == db && last.key == key);
+        let object = match known {
+            Some(last) => last.object,
+            None => {
+                // What cannot be read here will be reported by the command itself.
+                let row = rows.get(At::new(rows, db, key, UnixMs::MIN).row()).ok().flatten();
+                let row = row.and_then(|row| KeyRow::parse(row).ok());
+                let object = row.map(|row| row.object().0).filter(|object| *object != 0);
+                self.last = Some(LastKey { db, key: key.to_vec(), object });
+                object
+            }
+        };
+        if let Some(object) = object {
+            for member in args.iter().skip(first).step_by(step) {
+                if self.rows.len() < Self::MOST {
+                    self.rows.push((object, member_hash(member)));
+                }
+            }
+        }
+    }
+
+    /// Forgets what the key's row of the last command said, since commands are executed now.
+    pub fn forget(&mut self) {
+        self.last = None;
     }
 
     /// Asks for all that were noted, by [`ReadTxn::prefetch_keys`] or that of a write transaction.

@@ -8,6 +8,8 @@
 //! Invariants: one writer at a time calls [`Table::put`] and [`Table::undo`]; a bit of `filled` is set exactly while its shard has
 //! rows (both change under the shard's lock); no lock is held across two shards or across a call that can block.
 
+mod prefetch;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::{Bound, RangeInclusive};
@@ -371,22 +373,6 @@ impl Table {
         match cell.at(snapshot) {
             Some(value) => Lookup::Found(value.clone()),
             None => Lookup::Hidden,
-        }
-    }
-
-    /// Has the processor bring what [`Table::get`] will look at for these key rows (keyspace and order) into its cache. While one search waits for
-    /// memory several times over, many do so together.
-    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
-        let shard = |order: u64| &self.shards[(order >> (64 - KEY_BITS)) as usize];
-        // First the shards themselves; that one is locked does not matter, but the answer lies in the line that is wanted.
-        let locked = rows.iter().filter(|(_, order)| shard(*order).is_locked()).count();
-        std::hint::black_box(locked);
-        for (keyspace, order) in rows {
-            if let Some(map) = shard(*order).try_read()
-                && let Some(spread) = map.spread(*keyspace)
-            {
-                spread.prefetch(*order);
-            }
         }
     }
 

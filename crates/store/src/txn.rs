@@ -119,6 +119,11 @@ impl<'a> WriteTxn<'a> {
         self.writer.view.1.prefetch_keys(rows);
     }
 
+    /// As [`WriteTxn::prefetch_keys`], for rows of fields and members, given by object and hash.
+    pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
+        self.writer.view.1.prefetch_members(rows);
+    }
+
     /// The frame being built.
     pub fn frame(&mut self) -> &mut FrameBuffer {
         &mut self.writer.frame

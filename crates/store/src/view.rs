@@ -148,6 +148,14 @@ impl View {
         }
     }
 
+    /// As [`View::prefetch_keys`], for rows of fields and members. They are given by their object and their hash.
+    pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
+        self.active.prefetch_members(rows);
+        for &(object, order) in rows {
+            self.engine.prefetch(&RowKey::new(Space::Member, object, order, b""));
+        }
+    }
+
     fn get_from_engine(&self, key: &RowKey<'_>) -> Result<Option<Value>, EngineError> {
         thread_local! {
             static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

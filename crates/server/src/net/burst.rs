@@ -263,6 +263,16 @@ fn foresee<'c>(
     looked_at
 }
 
+/// Notes the fields and members that the next requests of a connection will write.
+fn foresee_members(foresight: &mut Foresight, connection: &Connection, rows: &dyn Rows) {
+    let Some(session) = &connection.session else { return };
+    connection.input.each(|request, args| {
+        let Ok(command) = &request.command else { return false };
+        foresight.note_members(rows, session.db, command, args);
+        command.flags.has(Flags::WRITE)
+    });
+}
+
 /// Executes the connections' requests in one transaction. Gives false, and has done nothing, if a script that is over its time holds the lock.
 fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Foresight) -> bool {
     let mut ran: Vec<Replies> = Vec::with_capacity(guests.len());
@@ -283,6 +293,11 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
                 let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
                 foreseen = at + foresee(foresight, Flags::WRITE, coming, |db| batch.keyspace(db));
                 foresight.fetch(|keys| batch.store().prefetch_keys(keys));
+                for guest in &guests[at..foreseen] {
+                    foresee_members(foresight, &guest.connection, &batch);
+                }
+                foresight.fetch(|members| batch.store().prefetch_members(members));
+                foresight.forget();
             }
             let connection = &mut guests[at].connection;
             let mut replies = Replies::new(&connection.out);

@@ -1,0 +1,37 @@
+//! Asking the processor for rows before they are looked for. It changes no result.
+
+use ardb_engine::{RowKey, Space};
+
+use super::{KEY_BITS, Table};
+use crate::place::Place;
+
+impl Table {
+    /// Has the processor bring what [`Table::get`] will look at for these key rows (keyspace and order) into its cache. While one search waits for
+    /// memory several times over, many do so together.
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
+        let shard = |order: u64| &self.shards[(order >> (64 - KEY_BITS)) as usize];
+        // First the shards themselves; that one is locked does not matter, but the answer lies in the line that is wanted.
+        let locked = rows.iter().filter(|(_, order)| shard(*order).is_locked()).count();
+        std::hint::black_box(locked);
+        for (keyspace, order) in rows {
+            if let Some(map) = shard(*order).try_read()
+                && let Some(spread) = map.spread(*keyspace)
+            {
+                spread.prefetch(*order);
+            }
+        }
+    }
+
+    /// As [`Table::prefetch_keys`], for rows of fields and members, given by object and order.
+    pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
+        for of_one in rows.chunk_by(|(a, _), (b, _)| a == b) {
+            let object = of_one[0].0;
+            let shard = Table::shard_of(Place::of(&RowKey::new(Space::Member, object, 0, b"")));
+            if let Some(map) = self.shards[shard].try_read()
+                && let Some(spread) = map.spread(object)
+            {
+                of_one.iter().for_each(|(_, order)| spread.prefetch(*order));
+            }
+        }
+    }
+}
