@@ -108,9 +108,7 @@ pub(super) fn log_pops(ctx: &mut Ctx<'_>, key: &[u8], end: End, count: u64, left
 pub(super) fn pop_many(ctx: &mut Ctx<'_>, mut list: List, key: &[u8], end: End, count: u64) -> Result<u64, CmdError> {
     let count = count.min(list.len());
     for _ in 0..count {
-        if let Some(value) = list.pop(&mut ctx.rows, end)? {
-            ctx.out.bulk(&value);
-        }
+        list.pop_to(&mut ctx.rows, end, &mut |value| ctx.out.bulk(value))?;
     }
     let left = list.len();
     save(ctx, list, key, pop_event(end), count);

@@ -349,22 +349,31 @@ impl Chunks {
         if self.edge(end).count() >= 2 * self.k { self.spill(rows, end) } else { Ok(()) }
     }
 
-    /// Takes the element at an end of a list that is not empty.
+    /// Takes the element at an end of a list that is not empty, and gives it to `take`.
     #[inline]
-    pub fn pop(&mut self, rows: &mut (impl RowsMut + ?Sized), end: End) -> Result<Value, TypeError> {
+    pub fn pop(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        end: End,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), TypeError> {
         if self.edge(end).count() == 0 {
             self.refill(rows, end)?;
         }
         let (edge, row) = self.edge_mut(end);
-        let (value, len) = match edge.outermost(row)? {
-            (Element::Here(string), len) => (Ok(Value::new(string)), len),
-            (Element::Apart(number), len) => (Err(number), len),
+        let (element, len) = edge.outermost(row)?;
+        let apart = match element {
+            Element::Here(string) => {
+                take(string);
+                None
+            }
+            Element::Apart(number) => Some(number),
         };
         edge.shed(len)?;
-        match value {
-            Ok(value) => Ok(value),
-            Err(number) => self.free(rows, Element::Apart(number))?.ok_or_else(damaged),
+        if let Some(number) = apart {
+            take(&self.free(rows, Element::Apart(number))?.ok_or_else(damaged)?);
         }
+        Ok(())
     }
 
     /// Makes the inner `k` elements of an edge a chunk.
@@ -407,7 +416,7 @@ impl Chunks {
         let chunk = if end == End::Left { 0 } else { self.count - 1 };
         let value = self.chunk(rows, chunk)?;
         if end == End::Left {
-            element::must_be(&value, self.k)?;
+            // How many these are is seen when they are taken out, or become a chunk again.
             bytes.extend_from_slice(&value);
         } else {
             element::reverse(&value, self.k, &mut bytes)?;

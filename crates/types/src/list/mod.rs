@@ -174,18 +174,31 @@ impl List {
 
     /// Takes the element at an end, if there is one.
     pub fn pop(&mut self, rows: &mut (impl RowsMut + ?Sized), end: End) -> Result<Option<Value>, TypeError> {
+        let mut value = None;
+        self.pop_to(rows, end, &mut |element| value = Some(Value::new(element)))?;
+        Ok(value)
+    }
+
+    /// As [`List::pop`], but the element is only given to `take`, not copied. Whether there was one.
+    pub fn pop_to(
+        &mut self,
+        rows: &mut (impl RowsMut + ?Sized),
+        end: End,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, TypeError> {
         if self.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         if let Some(chunks) = &mut self.chunks {
-            let value = chunks.pop(rows, end)?;
+            chunks.pop(rows, end, take)?;
             self.base.grow(-1)?;
-            return Ok(Some(value));
+            return Ok(true);
         }
         let found = self.packed().nth(if end == End::Left { 0 } else { self.len() - 1 })?;
-        let (value, range) = (Value::new(found.name), found.from..found.to);
+        take(found.name);
+        let range = found.from..found.to;
         self.base.replace(range, &[], -1)?;
-        Ok(Some(value))
+        Ok(true)
     }
 
     /// Visits the elements at indexes `from..to` (within the length), forward or backward, until it breaks.
