@@ -3,7 +3,7 @@
 //! A range of any kind becomes a [`Span`] of positions first. The number of members before a position comes from the nodes on the way to its leaf and from the
 //! leaf, so counting, ranks and skipping are O(log n); visiting goes from leaf to leaf and costs what is visited.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use ardb_base::random::Random;
 use ardb_engine::row::order_of_f64;
@@ -85,6 +85,9 @@ const WALKED: u64 = 128;
 
 /// What is called for each member, with its score.
 pub type Visit<'v> = dyn FnMut(&[u8], f64) -> ControlFlow<()> + 'v;
+
+/// What is called for each leaf, with the places whose members are there and room for a member.
+type VisitLeaf<'v> = dyn FnMut(&LeafRef<'_>, Range<usize>, &mut Vec<u8>) -> Result<ControlFlow<()>, TypeError> + 'v;
 
 fn borrow(position: &(u64, Vec<u8>)) -> Position<'_> {
     (position.0, &position.1)
@@ -270,7 +273,7 @@ impl ZSet {
         rows: &(impl Rows + ?Sized),
         mut path: Path,
         back: bool,
-        visit: &mut dyn FnMut(&LeafRef<'_>, std::ops::Range<usize>, &mut Vec<u8>) -> Result<ControlFlow<()>, TypeError>,
+        visit: &mut VisitLeaf<'_>,
     ) -> Result<(), TypeError> {
         let mut buf = buffer();
         let mut left = self.size;
