@@ -136,6 +136,37 @@ fn open_failed(dir: &Path, error: &Error) -> EngineError {
     failed(doing, error)
 }
 
+/// Ranges from whose deletion the space is to come back soon, if so much is in them. Less waits for the compactions that come anyway.
+const WORTH_COMPACTING: u64 = 8 << 20;
+/// Ranges that are looked at for that, of one commit.
+const LOOKED_AT: usize = 64;
+/// How long the snapshots of the time before a commit are left to be dropped: what they hold no compaction takes out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl RocksEngine {
+    /// Has what lies in deleted ranges compacted away some time later: the tombstones of a few large ranges do not make RocksDB do it.
+    fn free(&self, ranges: &[Range<Vec<u8>>]) {
+        let ranges = &ranges[..ranges.len().min(LOOKED_AT)];
+        let asked: Vec<_> = ranges.iter().map(|range| rust_rocksdb::Range::new(&range.start, &range.end)).collect();
+        // What cannot be told, or not marked, comes back with later compactions.
+        let sizes = self.db.get_approximate_sizes(&asked).unwrap_or_default();
+        let large = ranges.iter().zip(sizes).filter(|(_, size)| *size >= WORTH_COMPACTING);
+        let large: Vec<Range<Vec<u8>>> = large.map(|(range, _)| range.clone()).collect();
+        if large.is_empty() {
+            return;
+        }
+        let db = Arc::downgrade(&self.db);
+        let _ = thread::Builder::new().name("ardb-free".into()).spawn(move || {
+            thread::sleep(PATIENCE);
+            if let Some(db) = db.upgrade() {
+                for range in large {
+                    let _ = db.suggest_compact_range(Some(&range.start), Some(&range.end));
+                }
+            }
+        });
+    }
+}
+
 impl Engine for RocksEngine {
     fn name(&self) -> &'static str {
         "rocksdb"
@@ -158,6 +189,7 @@ impl Engine for RocksEngine {
         let fresh = Arc::new(RocksSnapshot::new(&self.db));
         // The old state is let go, if this was its last holder, after the lock.
         let _old = std::mem::replace(&mut *lock(&self.current), fresh);
+        self.free(ranges);
         Ok(())
     }
 
