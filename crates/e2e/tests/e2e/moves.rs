@@ -121,3 +121,45 @@ fn one_that_has_moved_can_be_killed() {
     })
     .unwrap();
 }
+
+/// Processor time that each further network thread has used, ns.
+fn used_by_others(pid: u32) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let others = tasks.filter(|task| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        (1..THREADS).any(|index| name.trim() == format!("ardb-net-{index}"))
+    });
+    let used = |text: String| text.split(' ').next().unwrap().parse().unwrap();
+    others.map(|task| used(std::fs::read_to_string(task.join("schedstat")).unwrap())).collect()
+}
+
+#[test]
+fn clients_leave_the_threads_that_serve_no_more() {
+    if ardb_e2e::server::stands_in() {
+        return;
+    }
+    let setup = Setup::ardb().with("enable-debug-command", "yes").with_own("io-threads", THREADS);
+    let server = setup.start().unwrap();
+    let pid = server.pid().unwrap();
+    let mut clients: Vec<_> = (0..6).map(|_| server.client().unwrap()).collect();
+    let mut work = || {
+        let before = used_by_others(pid);
+        assert_eq!(before.len() as u64, THREADS - 1);
+        for client in &mut clients {
+            for _ in 0..2000 {
+                client.queue(&["SET", "key", "value"]);
+            }
+            (0..2000).for_each(|_| assert_eq!(client.receive().unwrap().text(), "OK"));
+        }
+        used_by_others(pid).iter().zip(before).map(|(after, before)| after - before).sum::<u64>()
+    };
+    let with_all = work();
+    server.client().unwrap().must("DEBUG NETWORK-THREADS 1").unwrap();
+    let moving = work();
+    let with_one = work();
+    assert!(with_one * 5 < with_all, "{with_all} ns with all threads, {moving} while they moved, {with_one} with one");
+    server.client().unwrap().must(&format!("DEBUG NETWORK-THREADS {THREADS}")).unwrap();
+    work();
+    let again = work();
+    assert!(with_one * 5 < again, "they come back: {again} ns");
+}

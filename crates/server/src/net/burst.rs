@@ -265,7 +265,8 @@ fn foresee<'c>(
 
 /// Notes the fields and members that the next requests of a connection will write.
 fn foresee_members(foresight: &mut Foresight, connection: &Connection, rows: &dyn Rows) {
-    let Some(session) = &connection.session else { return };
+    // What waits for EXEC needs no row yet.
+    let Some(session) = connection.session.as_ref().filter(|session| session.multi.is_none()) else { return };
     connection.input.each(|request, args| {
         let Ok(command) = &request.command else { return false };
         foresight.note_members(rows, session.db, command, args);
