@@ -163,3 +163,32 @@ fn clients_leave_the_threads_that_serve_no_more() {
     let again = work();
     assert!(with_one * 5 < again, "they come back: {again} ns");
 }
+
+#[test]
+fn one_that_has_moved_is_found_by_what_it_waits_for() {
+    if ardb_e2e::server::stands_in() {
+        return;
+    }
+    let setup = Setup::ardb().with("enable-debug-command", "yes").with_own("io-threads", THREADS);
+    let server = setup.start().unwrap();
+    let mut clients: Vec<_> = (0..6).map(|_| server.client().unwrap()).collect();
+    let mut other = server.client().unwrap();
+    other.must("DEBUG NETWORK-THREADS 1").unwrap();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.set_timeout(Duration::from_secs(5)).unwrap();
+        client.must("PING").unwrap();
+        client.queue(&["BLPOP", &format!("list:{n}"), "0"]);
+        client.flush().unwrap();
+    }
+    wait_until("they wait", Duration::from_secs(10), || Ok(other.info_number("clients", "blocked_clients")? == 6))
+        .unwrap();
+    for (n, client) in clients.iter_mut().enumerate() {
+        other.must(&format!("RPUSH list:{n} element")).unwrap();
+        assert_eq!(client.receive().unwrap().items().unwrap()[1].text(), "element");
+        client.must("SUBSCRIBE news").unwrap();
+    }
+    assert_eq!(other.ask("PUBLISH news now").unwrap().text(), "6");
+    for client in &mut clients {
+        assert_eq!(client.receive().unwrap().items().unwrap()[2].text(), "now");
+    }
+}
