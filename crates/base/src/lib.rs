@@ -15,4 +15,5 @@ pub mod hash;
 pub mod id;
 pub mod number;
 pub mod prefetch;
+pub mod priority;
 pub mod random;

@@ -96,7 +96,7 @@ impl RocksEngine {
         let db = DB::open(&options::database(options, &cache), &db_dir).map_err(|error| open_failed(dir, &error))?;
         let db = Arc::new(db);
         // Only now: before the lock was taken they might have been another process's.
-        let staging = Staging::new(staging_dir, options::staged(&cache), options.file_bytes);
+        let staging = Staging::new(staging_dir, options::staged(options, &cache), options.file_bytes);
         staging.clear()?;
 
         let mut ingest = IngestExternalFileOptions::default();

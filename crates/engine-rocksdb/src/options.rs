@@ -19,13 +19,21 @@ pub struct RocksOptions {
     pub file_bytes: u64,
     /// Threads for compactions and other background work.
     pub background_jobs: i32,
+    /// Files are read past the system's page cache, and new ones are written for that: nearly all reads come from the disk.
+    pub direct_reads: bool,
 }
 
 impl RocksOptions {
-    /// The defaults for `dir`: 256 MiB of cache, files of 256 MiB, two background jobs.
+    /// The defaults for `dir`: 256 MiB of cache, files of 256 MiB, two background jobs, reads through the page cache.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> RocksOptions {
-        RocksOptions { dir: dir.into(), block_cache_bytes: 256 << 20, file_bytes: 256 << 20, background_jobs: 2 }
+        RocksOptions {
+            dir: dir.into(),
+            block_cache_bytes: 256 << 20,
+            file_bytes: 256 << 20,
+            background_jobs: 2,
+            direct_reads: false,
+        }
     }
 }
 
@@ -35,8 +43,10 @@ const LEVEL0_COMPACTS: i32 = 4;
 const LEVEL_BASE_BYTES: u64 = 256 << 20;
 /// Size of the files that compactions write.
 const TARGET_FILE_BYTES: u64 = 64 << 20;
-/// Data blocks: 16 KiB read better than 4 KiB while cached, and compress better.
+/// Data blocks: 16 KiB read better than 4 KiB while cached (here or by the system), and compress better.
 const BLOCK_BYTES: usize = 16 << 10;
+/// The same where most reads come from the disk: of a block one row is wanted, as a rule, and what else it holds is read and unpacked for nothing.
+const DIRECT_BLOCK_BYTES: usize = 4 << 10;
 /// Filter bits a key: one absent key in a hundred costs a block read.
 const FILTER_BITS: f64 = 10.0;
 
@@ -46,10 +56,10 @@ pub(crate) fn cache(options: &RocksOptions) -> Cache {
     Cache::new_hyper_clock_cache(options.block_cache_bytes, 0)
 }
 
-fn table(cache: &Cache) -> BlockBasedOptions {
+fn table(options: &RocksOptions, cache: &Cache) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(BLOCK_BYTES);
+    table.set_block_size(if options.direct_reads { DIRECT_BLOCK_BYTES } else { BLOCK_BYTES });
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_whole_key_filtering(true);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
@@ -62,20 +72,21 @@ fn table(cache: &Cache) -> BlockBasedOptions {
     table
 }
 
-fn shared(cache: &Cache) -> Options {
+fn shared(options: &RocksOptions, cache: &Cache) -> Options {
     let mut all = Options::default();
-    all.set_block_based_table_factory(&table(cache));
+    all.set_block_based_table_factory(&table(options, cache));
     all.set_bytes_per_sync(1 << 20);
     all
 }
 
 /// Options of the database.
 pub(crate) fn database(options: &RocksOptions, cache: &Cache) -> Options {
-    let mut db = shared(cache);
+    let mut db = shared(options, cache);
     db.create_if_missing(true);
     db.set_max_background_jobs(options.background_jobs);
     // Every table stays open: a look-up in a table cache per read would cost more. What a table holds is bounded: see `table`.
     db.set_max_open_files(-1);
+    db.set_use_direct_reads(options.direct_reads);
 
     // No compression where data are soon rewritten, lz4 below that.
     let (none, lz4) = (DBCompressionType::None, DBCompressionType::Lz4);
@@ -101,8 +112,8 @@ pub(crate) fn database(options: &RocksOptions, cache: &Cache) -> Options {
 }
 
 /// Options of the files that commits build.
-pub(crate) fn staged(cache: &Cache) -> Options {
-    let mut file = shared(cache);
+pub(crate) fn staged(options: &RocksOptions, cache: &Cache) -> Options {
+    let mut file = shared(options, cache);
     file.set_compression_type(DBCompressionType::Lz4);
     file
 }

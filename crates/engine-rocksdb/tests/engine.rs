@@ -49,29 +49,76 @@ impl Drop for Dir {
 struct Opened {
     dir: Dir,
     file_bytes: u64,
+    direct_reads: bool,
+}
+
+/// The folder of the tests may be on a file system that cannot be read past its cache.
+fn direct_reads_work() -> bool {
+    use rustix::fs::{Mode, OFlags};
+    let dir = Dir::new();
+    fs::write(&dir.0, b"").expect("the folder is there");
+    rustix::fs::open(&dir.0, OFlags::RDONLY | OFlags::DIRECT, Mode::empty()).is_ok()
 }
 
 impl Home for Opened {
     fn open(&self) -> Arc<dyn Engine> {
-        let options = RocksOptions { file_bytes: self.file_bytes, ..self.dir.options() };
+        let (file_bytes, direct_reads) = (self.file_bytes, self.direct_reads);
+        let options = RocksOptions { file_bytes, direct_reads, ..self.dir.options() };
         Arc::new(RocksEngine::open(&options).unwrap_or_else(|error| panic!("{error}")))
     }
 }
 
 mod whole {
     use super::*;
-    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 256 << 20 });
+    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 256 << 20, direct_reads: false });
 }
 
 /// Every commit in many files: ranges then reach over several of them.
 mod split {
     use super::*;
-    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 700 });
+    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 700, direct_reads: false });
 
     #[test]
     fn more_seeds() {
         for seed in 1..6 {
-            conformance::random_check(&Opened { dir: Dir::new(), file_bytes: 300 }, seed, 25);
+            conformance::random_check(&Opened { dir: Dir::new(), file_bytes: 300, direct_reads: false }, seed, 25);
+        }
+    }
+}
+
+/// Past the page cache, as far as the file system allows it.
+mod direct {
+    use super::*;
+    ardb_engine::conformance_tests!(|| Opened { dir: Dir::new(), file_bytes: 700, direct_reads: direct_reads_work() });
+
+    /// How many of the process's open tables in `dir` are read past the page cache, and how many are not.
+    fn tables(dir: &Path) -> (usize, usize) {
+        let (mut direct, mut others) = (0, 0);
+        for entry in fs::read_dir("/proc/self/fd").expect("Linux has it").flatten() {
+            let Ok(path) = fs::read_link(entry.path()) else { continue };
+            if path.starts_with(dir) && path.extension().is_some_and(|extension| extension == "sst") {
+                let info = Path::new("/proc/self/fdinfo").join(entry.file_name());
+                let info = fs::read_to_string(info).expect("the file is open");
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("it says so");
+                let flags = u32::from_str_radix(flags.trim(), 8).expect("an octal number");
+                *(if flags & rustix::fs::OFlags::DIRECT.bits() != 0 { &mut direct } else { &mut others }) += 1;
+            }
+        }
+        (direct, others)
+    }
+
+    #[test]
+    fn tables_are_opened_as_the_option_says() {
+        let can = direct_reads_work();
+        let home = Opened { dir: Dir::new(), file_bytes: 256 << 20, direct_reads: can };
+        conformance::random_check(&home, 1, 5);
+        for direct_reads in [can, false] {
+            let engine =
+                RocksEngine::open(&RocksOptions { direct_reads, ..home.dir.options() }).expect("it was closed");
+            let (direct, others) = tables(&fs::canonicalize(&home.dir.0).expect("it is there"));
+            assert!(direct + others > 0, "tables stay open");
+            assert_eq!(if direct_reads { others } else { direct }, 0);
+            drop(engine);
         }
     }
 }

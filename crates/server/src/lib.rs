@@ -15,6 +15,7 @@ pub mod commands;
 pub mod compat;
 pub mod config;
 pub mod cron;
+pub mod direct;
 pub mod execute;
 pub mod logger;
 pub mod net;

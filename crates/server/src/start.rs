@@ -18,6 +18,7 @@ use ardb_store::{Fsync, MemoryBudget, OnDamage, Store, StoreOptions};
 
 use crate::config::Config;
 use crate::config::source::ConfigError;
+use crate::direct::DirectReads;
 use crate::net::listen::{ListenError, Listeners};
 use crate::net::mailbox::Message;
 use crate::net::worker::Worker;
@@ -83,18 +84,19 @@ fn budget(limit: u64) -> MemoryBudget {
     MemoryBudget { changed: part * 3, rows: part * 3, engine: limit - part * 6 }
 }
 
-fn engine_factory(name: &str) -> Arc<dyn ardb_store::EngineFactory> {
+fn engine_factory(name: &str, direct_reads: DirectReads) -> Arc<dyn ardb_store::EngineFactory> {
     type Opened = Result<Arc<dyn Engine>, EngineError>;
     if name == "memory" {
         return Arc::new(|_: Generation, dir: &Path, _: u64| -> Opened {
             Ok(Arc::new(DurableEngine::open(Arc::new(RealDisk), dir)?))
         });
     }
-    Arc::new(|_: Generation, dir: &Path, cache: u64| -> Opened {
+    Arc::new(move |_: Generation, dir: &Path, cache: u64| -> Opened {
         let mut options = RocksOptions::new(dir);
         // A quarter for the names of the rows, the rest for their blocks.
         let names = cache / 4;
         options.block_cache_bytes = usize::try_from(cache - names).unwrap_or(usize::MAX);
+        options.direct_reads = direct_reads.decide(dir)?;
         let engine = Arc::new(PresenceEngine::new(Arc::new(RocksEngine::open(&options)?), names)?);
         survey::start(&engine);
         Ok(engine)
@@ -254,7 +256,10 @@ fn open(config: Config, _held: &Listeners, port: u16) -> Result<Arc<Server>, Sta
     let options = StoreOptions {
         dir: data_dir.clone(),
         disk: Arc::new(RealDisk),
-        engines: engine_factory(&config.text("storage-engine")),
+        engines: engine_factory(
+            &config.text("storage-engine"),
+            DirectReads::read(&config.text("direct-reads"), config.size("memory-limit")),
+        ),
         databases,
         memory: budget(config.size("memory-limit")),
         log: LogOptions { segment_bytes: config.size("log-segment-size") as usize, ..LogOptions::default() },

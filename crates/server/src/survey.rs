@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ardb_base::priority;
 use ardb_engine::presence::{PresenceEngine, Survey};
-
 use parking_lot::Mutex;
 
 use crate::clock;
@@ -52,8 +52,7 @@ pub fn start(engine: &Arc<PresenceEngine>) {
 }
 
 fn run(engine: &Weak<PresenceEngine>) {
-    // Of this thread alone, as Linux takes it. If it is refused, the thread is only less polite.
-    let _ = rustix::process::setpriority_process(None, 19);
+    priority::stand_behind(priority::LAST);
     let started = clock::monotonic();
     let (mut from, mut bytes) = (Vec::new(), 0);
     // The engine is held for the time of one part.

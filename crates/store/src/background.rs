@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ardb_base::priority;
+
 use crate::core::Core;
 use crate::store::{Shared, Store};
 
@@ -30,6 +32,8 @@ impl Threads {
             let weak = Arc::downgrade(shared);
             let core = shared.core.clone();
             let handle = std::thread::Builder::new().name(name.into()).spawn(move || {
+                // What waits for a checkpoint is slowed down, and so leaves it the processor.
+                priority::stand_behind(priority::BACKGROUND);
                 while !wait(&core, role) {
                     let Some(shared) = weak.upgrade() else { return };
                     let store = Store { shared };

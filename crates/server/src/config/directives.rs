@@ -111,7 +111,7 @@ const NETWORK: &[Directive] = &[
     Directive::new(
         "cold-read-threads",
         Kind::Int(1, 1024),
-        "32",
+        "64",
         "Threads that read rows from the disk while network threads and the link to the master go on; started when needed.",
     )
     .at_start(),
@@ -132,6 +132,13 @@ const DATA: &[Directive] = &[
         Kind::Memory(16 << 20, BYTES),
         "1073741824",
         "Memory that rows not yet checkpointed, the row cache and the engine's cache share.",
+    )
+    .at_start(),
+    Directive::new(
+        "direct-reads",
+        Kind::Choice(&["auto", "yes", "no"]),
+        "auto",
+        "Read the engine's files past the system's page cache, in small pieces: for data much larger than the machine's memory. auto looks at both at the start.",
     )
     .at_start(),
     Directive::new("databases", Kind::Int(1, 1 << 20), "16", "Number of databases.").at_start(),

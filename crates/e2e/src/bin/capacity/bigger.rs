@@ -35,15 +35,16 @@ const MIXES: [(&str, bool, u64); 5] = [
 pub fn run(bed: &Bed) -> Result<String> {
     let shape = Shape::new(bed.number("bigger-bytes"), bed.number("bigger-random"));
     let keys = ((bed.decimal("bigger-gb") * f64::from(1 << 30)) as u64 / shape.size() as u64).max(1000);
-    let server = bed.start(Kind::Ardb)?;
+    let server = bed.start_with(Kind::Ardb, &[("direct-reads", bed.options.text("bigger-direct"))])?;
     let group = hold(bed, &server);
     let mut out = format!(
-        "{} strings of {} bytes, {} % of them random ({} of keys and values), `memory-limit {}`; {}.\n\n",
+        "{} strings of {} bytes, {} % of them random ({} of keys and values), `memory-limit {}`, `direct-reads {}`; {}.\n\n",
         commas(keys as f64),
         shape.size(),
         bed.number("bigger-random"),
         gb(keys * (shape.size() + values::KEY) as u64),
         bed.options.text("memory"),
+        bed.options.text("bigger-direct"),
         match &group {
             Ok(_) =>
                 format!("a cgroup holds the process, its page cache included, to {}", bed.options.text("cgroup-limit")),

@@ -45,7 +45,7 @@ const SECTIONS: [Section; 8] = [
     ("sizes", "Sizes of values, numbers of connections", sizes::run),
 ];
 
-const OPTIONS: [(&str, &str, &str); 46] = [
+const OPTIONS: [(&str, &str, &str); 47] = [
     ("sections", "all", "which ones, with commas between: bigger, queues, ranks, disk, restart, reads, threads, sizes"),
     ("out", "target/capacity", "a folder for the pages and plots"),
     ("work", "", "a folder for the servers' folders, on the disk that is measured [the system's for temporary files]"),
@@ -60,6 +60,7 @@ const OPTIONS: [(&str, &str, &str); 46] = [
     ("bigger-seconds", "45", "bigger: that each mix takes"),
     ("bigger-clients", "64", "bigger: connections"),
     ("bigger-pipelines", "1,16", "bigger: requests on their way on each"),
+    ("bigger-direct", "yes", "bigger: direct-reads"),
     ("bigger-remove", "yes", "bigger: no leaves out the removal of half of the keys"),
     ("bigger-expire", "100000", "bigger: keys of the other half that expire together"),
     ("cgroup-limit", "2gb", "bigger: memory of the process, its page cache included; no sets no limit"),
