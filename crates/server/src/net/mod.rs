@@ -10,6 +10,7 @@ pub mod burst;
 pub mod connection;
 pub mod failed;
 pub mod handover;
+mod haste;
 pub mod input;
 pub mod listen;
 pub mod mailbox;

@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connection::Connection;
 use super::handover::Detached;
+use super::haste::Haste;
 use super::input::Received;
 use super::listen::Listeners;
 use super::mailbox::{Message, ThreadBox, ThreadMailbox};
@@ -50,6 +51,7 @@ pub struct Worker {
     /// Requests of the last round asked the engine for rows.
     pub(super) asks_engine: bool,
     poll: Poll,
+    haste: Haste,
     pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
     listeners: Option<Listeners>,
@@ -97,6 +99,7 @@ impl Worker {
             foresight: Foresight::default(),
             asks_engine: false,
             poll,
+            haste: Haste::default(),
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,
             listeners,
@@ -133,12 +136,7 @@ impl Worker {
     pub(super) fn serve(mut self: Box<Self>) -> io::Result<Box<Self>> {
         let mut events = Events::with_capacity(1024);
         while !self.stopping && !self.returning {
-            let timeout = self.timeout();
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return Err(error);
-            }
+            self.wait(&mut events)?;
             self.inbox.awake();
             for event in &events {
                 match event.token() {
@@ -164,6 +162,25 @@ impl Worker {
             self = self.round()?;
         }
         Ok(self)
+    }
+
+    /// Waits until something happens or is due. What has happened stands in `events`, which holds what happened before.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        if self.work.is_empty() && !events.is_empty() {
+            let looks = self.haste.looks();
+            for _ in 0..looks {
+                look(&mut self.poll, events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    self.haste.learn(true);
+                    return Ok(());
+                }
+            }
+            if looks > 0 {
+                self.haste.learn(false);
+            }
+        }
+        let timeout = self.timeout();
+        look(&mut self.poll, events, timeout)
     }
 
     /// How long the thread may sleep.
@@ -563,6 +580,14 @@ impl Worker {
             }
             self.close(slot);
         }
+    }
+}
+
+/// Waits for events as long as it may; to be interrupted is as good as to find none.
+fn look(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        result => result,
     }
 }
 
