@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use ardb_base::priority;
 use ardb_engine::{ChangeSource, Engine, EngineError, EngineStats, Snapshot};
 use rust_rocksdb::{Cache, DB, Error, ErrorKind, IngestExternalFileOptions, properties};
 
@@ -93,7 +94,26 @@ impl RocksEngine {
         }
 
         let cache = options::cache(options);
-        let db = DB::open(&options::database(options, &cache), &db_dir).map_err(|error| open_failed(dir, &error))?;
+        let settings = options::database(options, &cache);
+        // RocksDB's threads stand where the thread stood that made them start.
+        let opened = thread::scope(|scope| {
+            let opener = thread::Builder::new().name("ardb-open".into()).spawn_scoped(scope, || {
+                priority::stand_behind(priority::BACKGROUND);
+                DB::open(&settings, &db_dir)
+            });
+            opener.map(|opener| opener.join())
+        });
+        let db = match opened {
+            Ok(Ok(opened)) => opened.map_err(|error| open_failed(dir, &error))?,
+            Ok(Err(_)) => {
+                return Err(EngineError {
+                    doing: format!("open {}", dir.display()),
+                    why: "it panicked".into(),
+                    corruption: false,
+                });
+            }
+            Err(error) => return Err(EngineError::new(format!("start a thread to open {}", dir.display()), error)),
+        };
         let db = Arc::new(db);
         // Only now: before the lock was taken they might have been another process's.
         let staging = Staging::new(staging_dir, options::staged(options, &cache), options.file_bytes);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ardb_base::disk::{Disk, Region, RegionWriter};
+use ardb_base::priority;
 use parking_lot::{Condvar, Mutex};
 
 /// How far ahead of the appender memory is prepared, in bytes. It bounds what a sync by the kernel writes in vain.
@@ -138,6 +139,8 @@ impl Drop for Ahead {
 }
 
 fn run(desk: &Desk, disk: &dyn Disk) {
+    // It is ahead by a good part of a second; and if the appender has to wait for it, it has the processor.
+    priority::stand_behind(priority::BACKGROUND);
     let mut state = desk.state.lock();
     while !state.stop {
         if let Some((region, range)) = state.warm.take() {

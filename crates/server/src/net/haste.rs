@@ -5,6 +5,8 @@
 //! waiting actively for about what a sleep costs is never much worse than the better of the two (A. Karlin and others, "Competitive Randomized Algorithms
 //! for Nonuniform Problems", 1990).
 
+use std::time::Duration;
+
 /// Looks without waiting before the thread sleeps. One takes some 0.35 us.
 const LOOKS: u32 = 20;
 /// Luck at most. It rises by two with each success and falls by one with each failure, so one success in three keeps it up.
@@ -17,6 +19,7 @@ const REST: u32 = 64;
 pub struct Haste {
     luck: u32,
     rest: u32,
+    spent: Duration,
 }
 
 impl Haste {
@@ -33,8 +36,14 @@ impl Haste {
         LOOKS
     }
 
-    /// What came of the looks.
-    pub fn learn(&mut self, found: bool) {
+    /// Time that it took to look. It is no work, so a thread that has nothing else to do is not busy.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// What came of the looks, which took so long.
+    pub fn learn(&mut self, found: bool, took: Duration) {
+        self.spent += took;
         self.luck = if found { (self.luck + 2).min(MOST) } else { self.luck.saturating_sub(1) };
     }
 }
@@ -49,7 +58,7 @@ mod tests {
         for time in 0..1000 {
             if haste.looks() > 0 {
                 attempts += 1;
-                haste.learn(time % nth == 0);
+                haste.learn(time % nth == 0, Duration::from_nanos(1));
             }
         }
         attempts
@@ -60,6 +69,7 @@ mod tests {
         let mut haste = Haste::default();
         assert!(attempts(&mut haste, 1) > 900);
         assert_eq!(attempts(&mut haste, 2), 1000);
+        assert!(haste.spent() > Duration::from_nanos(1900));
         // Now hardly ever: the luck is used up first.
         assert!(attempts(&mut haste, 1_000_000) < MOST + 1000 / REST + 2);
         assert!(attempts(&mut haste, 1) > 900);

@@ -166,10 +166,11 @@ impl ThreadBox {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Notes the processor time that the thread, which calls this, has used.
-    pub fn account(&self) {
+    /// Notes the processor time that the thread, which calls this, has used, apart from so much that it spent in vain.
+    pub fn account(&self, idle: Duration) {
         let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let used = used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64;
+        let used = used.saturating_sub(idle.as_nanos() as u64);
         self.used.store(used, Ordering::Relaxed);
         self.used_at.store(clock::monotonic().as_nanos() as u64, Ordering::Relaxed);
     }

@@ -168,15 +168,18 @@ impl Worker {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         if self.work.is_empty() && !events.is_empty() {
             let looks = self.haste.looks();
-            for _ in 0..looks {
-                look(&mut self.poll, events, Some(Duration::ZERO))?;
+            if looks > 0 {
+                let began = clock::monotonic();
+                for _ in 0..looks {
+                    look(&mut self.poll, events, Some(Duration::ZERO))?;
+                    if !events.is_empty() {
+                        break;
+                    }
+                }
+                self.haste.learn(!events.is_empty(), clock::monotonic().saturating_sub(began));
                 if !events.is_empty() {
-                    self.haste.learn(true);
                     return Ok(());
                 }
-            }
-            if looks > 0 {
-                self.haste.learn(false);
             }
         }
         let timeout = self.timeout();
@@ -351,7 +354,7 @@ impl Worker {
             blocking::release(&self.server, client, Release::Timeout);
         }
         if now >= self.next_account {
-            self.inbox.account();
+            self.inbox.account(self.haste.spent());
             self.next_account = now + ACCOUNT;
         }
         if now < self.next_round {
