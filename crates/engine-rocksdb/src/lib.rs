@@ -64,6 +64,7 @@ pub struct RocksEngine {
     /// Held by the running commit: names in `staging` are those of one commit at a time.
     committing: Mutex<()>,
     cache: Cache,
+    direct_reads: bool,
     db: Arc<DB>,
 }
 
@@ -124,7 +125,8 @@ impl RocksEngine {
         // Nothing is ever in the memtable; should something be, an error is better than a flush nobody expects.
         ingest.set_allow_blocking_flush(false);
         let current = Mutex::new(Arc::new(RocksSnapshot::new(&db)));
-        Ok(RocksEngine { staging, ingest, current, committing: Mutex::new(()), cache, db })
+        let direct_reads = options.direct_reads;
+        Ok(RocksEngine { staging, ingest, current, committing: Mutex::new(()), cache, direct_reads, db })
     }
 
     fn number(&self, property: &properties::PropName) -> u64 {
@@ -227,6 +229,7 @@ impl Engine for RocksEngine {
                 ("rocksdb_background_errors", self.number(properties::BACKGROUND_ERRORS).to_string()),
                 ("rocksdb_snapshots", self.number(properties::NUM_SNAPSHOTS).to_string()),
                 ("rocksdb_cache_pinned_bytes", self.cache.get_pinned_usage().to_string()),
+                ("rocksdb_direct_reads", u8::from(self.direct_reads).to_string()),
             ],
         }
     }

@@ -118,6 +118,9 @@ mod direct {
             let (direct, others) = tables(&fs::canonicalize(&home.dir.0).expect("it is there"));
             assert!(direct + others > 0, "tables stay open");
             assert_eq!(if direct_reads { others } else { direct }, 0);
+            let told =
+                engine.stats().details.iter().any(|(name, value)| *name == "rocksdb_direct_reads" && value == "1");
+            assert_eq!(told, direct_reads);
             drop(engine);
         }
     }

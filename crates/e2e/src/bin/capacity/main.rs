@@ -68,7 +68,7 @@ const OPTIONS: [(&str, &str, &str); 47] = [
     ("settle", "900", "seconds to wait at most for compaction to end, or for space to come back"),
     ("quiet", "30", "seconds after which space that has not changed is what it will be"),
     ("queue-lists", "100000000", "queues: elements through a list"),
-    ("queue-zsets", "20000000", "queues: members through a sorted set"),
+    ("queue-zsets", "100000000", "queues: members through a sorted set"),
     ("queue-standing", "100000", "queues: elements that wait in it"),
     ("queue-clients", "4", "queues: connections"),
     ("queue-pipeline", "64", "queues: requests on their way on each"),
