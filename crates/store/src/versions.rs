@@ -47,6 +47,12 @@ impl<T> Versions<T> {
         &self.value
     }
 
+    /// The newest version, to be changed by its own writer.
+    #[inline]
+    pub fn newest_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+
     /// Whether older versions are kept.
     pub fn is_single(&self) -> bool {
         self.older.is_none()
