@@ -99,6 +99,13 @@ impl Rows for Access<'_> {
         }
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        match self {
+            Access::Read(rows) => rows.prefetch(key),
+            Access::Write(rows) => rows.prefetch(key),
+        }
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         match self {
             Access::Read(rows) => rows.keyspace(db),

@@ -290,6 +290,11 @@ pub trait Rows {
         self.scan(range, Direction::Forward, &mut |_, value| visit(value))
     }
 
+    /// Says that the row will be read in a moment, so that the processor may bring it into its cache meanwhile. It changes no result.
+    fn prefetch(&self, key: RowKey<'_>) {
+        let _ = key;
+    }
+
     /// The keyspace that stands behind database `db` (which must be below the configured number).
     fn keyspace(&self, db: u32) -> KeyspaceId;
 

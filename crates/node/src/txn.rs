@@ -54,6 +54,10 @@ impl Rows for Batch<'_, '_> {
         self.txn.values(range, visit)
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        self.txn.prefetch(key);
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         self.txn.keyspace(db)
     }

@@ -480,6 +480,10 @@ impl Rows for WriteTxn<'_> {
         self.writer.view.1.values(range, self.writer.seq, visit)
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        self.writer.view.1.active.prefetch_row(&key);
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         self.writer.database(db).keyspace
     }

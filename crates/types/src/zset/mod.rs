@@ -391,12 +391,19 @@ impl ZSet {
     ) -> Result<Inserted, TypeError> {
         let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
         let (raw, order) = (leaf::raw_order(score), order_of_f64(score));
-        rows.put(member_row(self.object(), member), &score.to_le_bytes());
+        let row = member_row(self.object(), member);
         if let Some(old) = old {
-            self.tree_move(rows, (order_of_f64(old), member), raw, (order, member))?;
+            // Both leaves are far away in memory, so the processor is asked for them before the first of them is needed.
+            let from = (order_of_f64(old), member);
+            let way = self.way_to(rows, from)?;
+            drop(self.way_to(rows, (order, member))?);
+            rows.put(row, &score.to_le_bytes());
+            self.tree_move(rows, way, from, raw, (order, member))?;
             return Ok(Inserted::Updated);
         }
-        self.tree_add(rows, raw, (order, member))?;
+        let way = self.way_for(rows, (order, member))?;
+        rows.put(row, &score.to_le_bytes());
+        self.tree_add(rows, way, raw, (order, member))?;
         self.size = self.size.checked_add(1).ok_or_else(|| tree::corrupt("too many members"))?;
         self.state.count(self.size, member);
         Ok(Inserted::Added)

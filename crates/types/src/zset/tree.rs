@@ -106,6 +106,12 @@ pub struct Way {
     steps: Vec<Step>,
     /// The leaf's number.
     pub number: u64,
+    /// How many places the nodes count before the leaf, if that was asked for.
+    before: u64,
+    /// It is the first leaf of all.
+    first: bool,
+    /// It is the last leaf of all.
+    last: bool,
 }
 
 /// A leaf, and the way to it.
@@ -117,10 +123,6 @@ pub struct Path {
     pub leaf: Value,
     /// How many places the nodes count before the leaf, if that was asked for.
     pub before: u64,
-    /// It is the first leaf of all.
-    pub first: bool,
-    /// It is the last leaf of all.
-    pub last: bool,
 }
 
 /// An entry of a node to be: a separator with what lies after it.
@@ -255,7 +257,7 @@ impl ZSet {
         rows: &(impl Rows + ?Sized),
         counted: bool,
         choose: impl Fn(&NodeRef<'_>, u64) -> Option<usize>,
-    ) -> Result<Path, TypeError> {
+    ) -> Result<Way, TypeError> {
         let (mut first, mut last, mut before) = (true, true, 0);
         let mut pass = |node: &NodeRef<'_>| {
             if node.is_empty() {
@@ -281,13 +283,26 @@ impl ZSet {
             steps.push(Step { number, node, at });
             number = child;
         }
-        let leaf = read_node(rows, self.object(), number)?;
-        Ok(Path { way: Way { root_at, steps, number }, leaf, before, first, last })
+        Ok(Way { root_at, steps, number, before, first, last })
+    }
+
+    /// Reads the leaf at the end of a way.
+    fn at_end_of(&self, rows: &(impl Rows + ?Sized), way: Way) -> Result<Path, TypeError> {
+        let leaf = read_node(rows, self.object(), way.number)?;
+        Ok(Path { before: way.before, leaf, way })
+    }
+
+    /// The nodes on the way to the leaf that covers `position`. The processor is asked for the leaf, which its caller is going to read.
+    pub(super) fn way_to(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Way, TypeError> {
+        let way = self.descend(rows, false, |node, _| Some(node.find(position)))?;
+        rows.prefetch(node_row(self.object(), way.number));
+        Ok(way)
     }
 
     /// The way to the leaf that covers `position`.
     pub(super) fn path_to(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Path, TypeError> {
-        self.descend(rows, false, |node, _| Some(node.find(position)))
+        let way = self.descend(rows, false, |node, _| Some(node.find(position)))?;
+        self.at_end_of(rows, way)
     }
 
     /// The same, with the number of places before the leaf.
@@ -296,17 +311,20 @@ impl ZSet {
         rows: &(impl Rows + ?Sized),
         position: Position<'_>,
     ) -> Result<Path, TypeError> {
-        self.descend(rows, true, |node, _| Some(node.find(position)))
+        let way = self.descend(rows, true, |node, _| Some(node.find(position)))?;
+        self.at_end_of(rows, way)
     }
 
     /// The way to the leaf that holds the place `index`, counted with those that the first leaf has lost.
     pub(super) fn path_to_index(&self, rows: &(impl Rows + ?Sized), index: u64) -> Result<Path, TypeError> {
-        self.descend(rows, true, |node, before| Some(node.find_index(index.checked_sub(before)?)?.0))
+        let way = self.descend(rows, true, |node, before| Some(node.find_index(index.checked_sub(before)?)?.0))?;
+        self.at_end_of(rows, way)
     }
 
     /// The way to the first leaf, or to the last one.
     pub(super) fn path_to_end(&self, rows: &(impl Rows + ?Sized), last: bool) -> Result<Path, TypeError> {
-        self.descend(rows, false, |node, _| if last { node.len().checked_sub(1) } else { Some(0) })
+        let way = self.descend(rows, false, |node, _| if last { node.len().checked_sub(1) } else { Some(0) })?;
+        self.at_end_of(rows, way)
     }
 
     /// The places of a leaf whose members are still there.
@@ -329,14 +347,24 @@ impl ZSet {
         Ok(number)
     }
 
-    /// Puts the member at its place in the tree.
+    /// The way to where a member belongs; none in a tree without members.
+    pub(super) fn way_for(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        position: Position<'_>,
+    ) -> Result<Option<Way>, TypeError> {
+        if self.root()?.is_empty() { Ok(None) } else { self.way_to(rows, position).map(Some) }
+    }
+
+    /// Puts the member at its place in the tree, to which [`ZSet::way_for`] leads.
     pub(super) fn tree_add<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
+        way: Option<Way>,
         raw: u64,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
-        if self.root()?.is_empty() {
+        let Some(way) = way else {
             let number = self.new_number()?;
             let mut buf = buffer();
             leaf::build(&mut buf, &[Part::New(raw, position.1)])?;
@@ -345,8 +373,8 @@ impl ZSet {
             self.root_mut()?.push((0, b""), 1, number);
             (self.state.first, self.state.last) = (number, number);
             return Ok(());
-        }
-        let mut path = self.path_to(rows, position)?;
+        };
+        let mut path = self.at_end_of(rows, way)?;
         let leaf = LeafRef::parse(&path.leaf)?;
         let live = self.live(path.way.number, &leaf)?;
         // What the leaf has lost may lie on either side of it.
@@ -355,8 +383,8 @@ impl ZSet {
             return Err(corrupt("a member is in the tree already"));
         }
         let grown = match at {
-            at if path.last && at == live.end => Grown::AtEnd,
-            at if path.first && at == live.start => Grown::AtStart,
+            at if path.way.last && at == live.end => Grown::AtEnd,
+            at if path.way.first && at == live.start => Grown::AtStart,
             _ => Grown::Within,
         };
         let parts = [Part::Old(leaf, live.start..at), Part::New(raw, position.1), Part::Old(leaf, at..live.end)];
@@ -410,20 +438,21 @@ impl ZSet {
         self.change(rows, &mut path.way, before, &[], Grown::Within)
     }
 
-    /// Moves a member from one position to another.
+    /// Moves a member from one position, to which `way` leads, to another.
     pub(super) fn tree_move<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
+        way: Way,
         from: Position<'_>,
         raw: u64,
         to: Position<'_>,
     ) -> Result<(), TypeError> {
-        let mut path = self.path_to(rows, from)?;
+        let mut path = self.at_end_of(rows, way)?;
         let leaf = LeafRef::parse(&path.leaf)?;
         let (old, live) = self.place(path.way.number, &leaf, from)?;
         let at = leaf.before(to).clamp(live.start, live.end);
         // Between two members of the leaf, or beyond all members of the set.
-        if (path.first || at > live.start) && (path.last || at < live.end) {
+        if (path.way.first || at > live.start) && (path.way.last || at < live.end) {
             let part = |range| Part::Old(leaf, range);
             let new = Part::New(raw, to.1);
             let parts = if at <= old {
@@ -434,7 +463,9 @@ impl ZSet {
             return self.change(rows, &mut path.way, leaf.len(), &parts, Grown::Within);
         }
         self.take_places(rows, &mut path, old..old + 1)?;
-        self.tree_add(rows, raw, to)
+        drop(path);
+        let way = self.way_for(rows, to)?;
+        self.tree_add(rows, way, raw, to)
     }
 
     /// The leaf is written anew, or has gone: what it had lost counts no more.
