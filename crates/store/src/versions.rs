@@ -53,6 +53,12 @@ impl<T> Versions<T> {
         &mut self.value
     }
 
+    /// The version before the newest.
+    #[inline]
+    pub fn older(&self) -> Option<&T> {
+        self.older.as_ref().map(|node| &node.value)
+    }
+
     /// Whether older versions are kept.
     pub fn is_single(&self) -> bool {
         self.older.is_none()

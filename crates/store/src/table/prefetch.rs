@@ -39,7 +39,7 @@ impl Table {
         }
     }
 
-    /// As [`Table::prefetch_keys`], for rows of fields and members, given by object and order.
+    /// As [`Table::prefetch_keys`], for rows of fields and members that will be written, given by object and order.
     pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
         for of_one in rows.chunk_by(|(a, _), (b, _)| a == b) {
             let object = of_one[0].0;
@@ -48,6 +48,14 @@ impl Table {
                 && let Some(spread) = map.spread(object)
             {
                 of_one.iter().for_each(|(_, order)| spread.prefetch(*order));
+                // By now the first of them are there. What is written takes the place of an older version, which lies elsewhere.
+                for (_, order) in of_one {
+                    if let Some(Slot::One(_, cell)) = spread.get(*order)
+                        && let Some(older) = cell.older()
+                    {
+                        prefetch(older);
+                    }
+                }
             }
         }
     }
