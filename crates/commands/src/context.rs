@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ardb_base::id::{KeyspaceId, ObjectId, UnixMs};
-use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::row::{Patch, Visit, VisitValue};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Value};
 use ardb_resp::Reply;
 use ardb_types::At;
@@ -99,6 +99,13 @@ impl Rows for Access<'_> {
         }
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        match self {
+            Access::Read(rows) => rows.prefetch(key),
+            Access::Write(rows) => rows.prefetch(key),
+        }
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         match self {
             Access::Read(rows) => rows.keyspace(db),
@@ -124,6 +131,9 @@ impl Rows for Access<'_> {
 impl RowsMut for Access<'_> {
     fn put(&mut self, key: RowKey<'_>, value: &[u8]) {
         self.transaction().put(key, value);
+    }
+    fn patch(&mut self, key: RowKey<'_>, old: Value, patches: &[Patch<'_>]) {
+        self.transaction().patch(key, old, patches);
     }
     fn delete(&mut self, key: RowKey<'_>) {
         self.transaction().delete(key);

@@ -158,6 +158,31 @@ impl Value {
         }
     }
 
+    /// Whether nobody else holds the bytes, so that [`Value::patch`] changes them where they lie.
+    #[inline]
+    pub fn is_sole(&mut self) -> bool {
+        match &mut self.0 {
+            Repr::Inline(..) => true,
+            Repr::Shared(bytes) => Arc::get_mut(bytes).is_some(),
+        }
+    }
+
+    /// Replaces bytes. Others who hold the value keep it as it was: then it is copied first. What would lie beyond the end is left out.
+    pub fn patch(&mut self, patches: &[Patch<'_>]) {
+        let bytes = match &mut self.0 {
+            // As in `deref`.
+            Repr::Inline(len, bytes) => &mut bytes[..usize::from(*len)],
+            Repr::Shared(bytes) => Arc::make_mut(bytes),
+        };
+        for (at, new) in patches {
+            let old = bytes.get_mut(*at..).and_then(|rest| rest.get_mut(..new.len()));
+            debug_assert!(old.is_some(), "a patch beyond the end of a value");
+            if let Some(old) = old {
+                old.copy_from_slice(new);
+            }
+        }
+    }
+
     /// Bytes it holds outside itself.
     #[must_use]
     #[inline]
@@ -206,6 +231,9 @@ impl From<&[u8]> for Value {
         Value::new(bytes)
     }
 }
+
+/// Bytes that take the place of as many others in a value, from an offset on.
+pub type Patch<'a> = (usize, &'a [u8]);
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +290,11 @@ pub trait Rows {
         self.scan(range, Direction::Forward, &mut |_, value| visit(value))
     }
 
+    /// Says that the row will be read in a moment, so that the processor may bring it into its cache meanwhile. It changes no result.
+    fn prefetch(&self, key: RowKey<'_>) {
+        let _ = key;
+    }
+
     /// The keyspace that stands behind database `db` (which must be below the configured number).
     fn keyspace(&self, db: u32) -> KeyspaceId;
 
@@ -276,6 +309,14 @@ pub trait Rows {
 pub trait RowsMut: Rows {
     /// Writes a row.
     fn put(&mut self, key: RowKey<'_>, value: &[u8]);
+
+    /// As [`RowsMut::put`] of `old`, which is what the row holds, with some of its bytes replaced. The patches lie within it and apart from one another. If
+    /// the transaction has written the row before and nobody else holds its value (so the caller gives `old` away), that costs no copy.
+    fn patch(&mut self, key: RowKey<'_>, old: Value, patches: &[Patch<'_>]) {
+        let mut value = old;
+        value.patch(patches);
+        self.put(key, &value);
+    }
 
     /// Deletes a row that the caller knows to exist. (One that does not exist is no error, but costs a tombstone.)
     fn delete(&mut self, key: RowKey<'_>);
@@ -360,6 +401,26 @@ mod tests {
         }
         // What tables hold for each row.
         assert_eq!(std::mem::size_of::<Option<Value>>(), 24);
+    }
+
+    #[test]
+    fn a_patched_value_changes_for_nobody_else() {
+        for len in [8, 60] {
+            let mut value = Value::new(&vec![7; len]);
+            assert!(value.is_sole());
+            value.patch(&[(1, b"a"), (len - 2, b"yz")]);
+            let mut expected = vec![7; len];
+            expected[1] = b'a';
+            expected[len - 2..].copy_from_slice(b"yz");
+            assert_eq!(*value, expected);
+            let mut other = value.clone();
+            assert_eq!(other.is_sole(), len <= INLINE);
+            other.patch(&[(0, b"0")]);
+            assert_eq!(*value, expected);
+            expected[0] = b'0';
+            assert_eq!(*other, expected);
+            assert!(value.is_sole() && other.is_sole());
+        }
     }
 
     #[test]

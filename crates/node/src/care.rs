@@ -158,7 +158,7 @@ fn members(command: &Command) -> Option<(usize, usize)> {
 
 impl Foresight {
     /// Keys that are taken at most: what they need must stay in the cache until it is their turn.
-    const MOST: usize = 512;
+    const MOST: usize = 128;
 
     /// Notes a key of a keyspace. Gives whether there is room for another one.
     #[inline]

@@ -3,7 +3,7 @@
 use ardb_base::id::{KeyspaceId, ObjectId, UnixMs};
 use ardb_commands::Transaction;
 use ardb_commands::context::Savepoint;
-use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::row::{Patch, Visit, VisitValue};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Value};
 use ardb_store::WriteTxn;
 
@@ -54,6 +54,10 @@ impl Rows for Batch<'_, '_> {
         self.txn.values(range, visit)
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        self.txn.prefetch(key);
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         self.txn.keyspace(db)
     }
@@ -70,6 +74,10 @@ impl Rows for Batch<'_, '_> {
 impl RowsMut for Batch<'_, '_> {
     fn put(&mut self, key: RowKey<'_>, value: &[u8]) {
         self.txn.put(key, value);
+    }
+
+    fn patch(&mut self, key: RowKey<'_>, old: Value, patches: &[Patch<'_>]) {
+        self.txn.patch(key, old, patches);
     }
 
     fn delete(&mut self, key: RowKey<'_>) {

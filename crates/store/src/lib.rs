@@ -26,6 +26,7 @@ mod error;
 mod generation;
 mod janitor;
 mod options;
+mod pages;
 pub mod place;
 mod position;
 mod raw;

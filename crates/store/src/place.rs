@@ -29,6 +29,17 @@ impl Place {
         Place::new(key.space, key.group, key.order)
     }
 
+    /// The place as an integer, of which the lowest bits are those of the order.
+    #[inline]
+    pub fn number(self) -> u128 {
+        self.0
+    }
+
+    /// The place with this [`Place::number`].
+    pub fn from_number(number: u128) -> Place {
+        Place(number)
+    }
+
     /// The space byte.
     #[inline]
     pub fn space_byte(self) -> u8 {

@@ -2,16 +2,17 @@
 //!
 //! The rows of [`Space::Key`] are cut into 16,384 shards by the top bits of their order (the cluster slot), so walking the shards
 //! is walking the order; all others are cut by a mix of their group, so that a group lies in one shard. A shard is a small lock
-//! around the rows of keys and members, whose order is a hash ([`Spread`]), and a B-tree of the others, whose keys are integers ([`Place`]);
-//! rows of one place (members of equal score, keys that expire together) lie in a second tree by tail.
+//! around the rows of keys and members, whose order is a hash ([`crate::spread::Spread`]), those whose order is a running number ([`crate::pages::Pages`]), and a B-tree of the others,
+//! whose keys are integers ([`Place`]); rows of one place (members of equal score, keys that expire together) lie in a second tree by tail.
 //!
 //! Invariants: one writer at a time calls [`Table::put`] and [`Table::undo`]; a bit of `filled` is set exactly while its shard has
 //! rows (both change under the shard's lock); no lock is held across two shards or across a call that can block.
 
+mod patch;
 mod prefetch;
+mod shard;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -20,8 +21,8 @@ use ardb_engine::{Direction, RowKey, Space, Value};
 use parking_lot::RwLock;
 
 use crate::place::{Place, Tail, mix};
-use crate::spread::Spread;
 use crate::versions::{Pushed, Versions};
+use shard::{Shard, Slot};
 
 const KEY_BITS: u32 = 14;
 const KEY_SHARDS: usize = 1 << KEY_BITS;
@@ -35,150 +36,6 @@ const VALUE_COST: usize = 32;
 const NODE_COST: i64 = 48;
 
 type Cell = Versions<Option<Value>>;
-
-#[derive(Debug)]
-enum Slot {
-    One(Tail, Cell),
-    Many(BTreeMap<Tail, Cell>),
-}
-
-/// The rows of a shard. With its lock it is two cache lines long, and nearly all searches need the first alone.
-#[derive(Debug)]
-#[repr(C)]
-struct Shard {
-    /// The group that came first, or 0, and its rows whose order is a hash: nearly always there is no other.
-    group: u64,
-    first: Spread<Slot>,
-    /// The other groups of such rows.
-    more: BTreeMap<u64, Spread<Slot>>,
-    /// All other rows.
-    rest: BTreeMap<Place, Slot>,
-}
-
-/// Whether the order of such rows is a hash.
-#[inline]
-fn is_spread(space_byte: u8) -> bool {
-    space_byte == Space::Key as u8 || space_byte == Space::Member as u8
-}
-
-// Which of the two spaces such a group belongs to is told by the shard.
-impl Shard {
-    fn new(shard: usize) -> Shard {
-        let shared = if shard < KEY_SHARDS { KEY_BITS } else { 0 };
-        Shard { group: 0, first: Spread::new(shared), more: BTreeMap::new(), rest: BTreeMap::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.group == 0 && self.more.is_empty() && self.rest.is_empty()
-    }
-
-    #[inline]
-    fn spread(&self, group: u64) -> Option<&Spread<Slot>> {
-        if self.group == group { Some(&self.first) } else { self.more.get(&group) }
-    }
-
-    fn spread_mut(&mut self, group: u64) -> Option<&mut Spread<Slot>> {
-        if self.group == group { Some(&mut self.first) } else { self.more.get_mut(&group) }
-    }
-
-    /// Forgets a group that has no rows any more.
-    fn tidy(&mut self, group: u64) {
-        if self.group == group {
-            if self.first.is_empty() {
-                self.group = 0;
-            }
-        } else if self.more.get(&group).is_some_and(Spread::is_empty) {
-            self.more.remove(&group);
-        }
-    }
-
-    #[inline]
-    fn get(&self, place: Place) -> Option<&Slot> {
-        match is_spread(place.space_byte()) {
-            true => self.spread(place.group())?.get(place.order()),
-            false => self.rest.get(&place),
-        }
-    }
-
-    fn get_mut(&mut self, place: Place) -> Option<&mut Slot> {
-        match is_spread(place.space_byte()) {
-            true => self.spread_mut(place.group())?.get_mut(place.order()),
-            false => self.rest.get_mut(&place),
-        }
-    }
-
-    /// The slot of a place, made by `new` if there was none, and whether it was.
-    fn get_or_insert(&mut self, place: Place, new: impl FnOnce() -> Slot) -> (&mut Slot, bool) {
-        if is_spread(place.space_byte()) {
-            let group = place.group();
-            if self.group == 0 && self.more.is_empty() {
-                self.group = group;
-            }
-            let spread = if self.group == group {
-                &mut self.first
-            } else {
-                let shared = self.first.shared();
-                self.more.entry(group).or_insert_with(|| Spread::new(shared))
-            };
-            return spread.get_or_insert(place.order(), new);
-        }
-        match self.rest.entry(place) {
-            Entry::Vacant(entry) => (entry.insert(new()), true),
-            Entry::Occupied(entry) => (entry.into_mut(), false),
-        }
-    }
-
-    /// Takes the slot of a place out, if `wanted` says so of it.
-    fn remove_if(&mut self, place: Place, wanted: impl FnOnce(&Slot) -> bool) -> Option<Slot> {
-        if is_spread(place.space_byte()) {
-            let gone = self.spread_mut(place.group())?.remove_if(place.order(), wanted)?;
-            self.tidy(place.group());
-            return Some(gone);
-        }
-        match self.rest.entry(place) {
-            Entry::Occupied(entry) if wanted(entry.get()) => Some(entry.remove()),
-            _ => None,
-        }
-    }
-
-    /// Takes up to `limit` places from `first` to `last`, which are of one group, out.
-    fn extract(&mut self, first: Place, last: Place, limit: usize) -> Vec<Slot> {
-        if is_spread(first.space_byte()) {
-            let Some(spread) = self.spread_mut(first.group()) else { return Vec::new() };
-            let gone = spread.extract(first.order(), last.order(), limit);
-            self.tidy(first.group());
-            return gone;
-        }
-        self.rest.extract_if(first..=last, |_, _| true).take(limit).map(|(_, slot)| slot).collect()
-    }
-
-    /// Calls `visit` with the places from `first` to `last`, which are of one group, upward or downward, until it returns false. Whether it never did.
-    fn walk(&self, first: Place, last: Place, up: bool, visit: &mut impl FnMut(u64, &Slot) -> bool) -> bool {
-        if is_spread(first.space_byte()) {
-            let spread = self.spread(first.group());
-            return spread.is_none_or(|spread| spread.walk(first.order(), last.order(), up, visit));
-        }
-        // Only the end at which the walk begins is searched for; most walks are short.
-        match up {
-            true => (self.rest.range(first..).take_while(|(place, _)| **place <= last))
-                .all(|(place, slot)| visit(place.order(), slot)),
-            false => (self.rest.range(..=last).rev().take_while(|(place, _)| **place >= first))
-                .all(|(place, slot)| visit(place.order(), slot)),
-        }
-    }
-
-    /// The groups that have rows, with their space.
-    fn groups(&self, shard: usize) -> impl Iterator<Item = (Space, u64)> {
-        let space = if shard < KEY_SHARDS { Space::Key } else { Space::Member };
-        let first = (self.group != 0).then_some((space, self.group));
-        let spread = first.into_iter().chain(self.more.keys().map(move |group| (space, *group)));
-        let mut last = None;
-        spread.chain(self.rest.keys().filter_map(move |place| {
-            let name = (place.space_byte(), place.group());
-            (last.replace(name) != Some(name)).then(|| (place.space(), place.group()))
-        }))
-    }
-}
 
 /// What a table knows of a row at a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +59,8 @@ pub enum Undo {
     Replaced(Option<Value>),
     /// The same, but no savepoint lies between: the older entry of the row will be taken back too.
     Settled,
+    /// The same transaction had written this before, and bytes of it were replaced: see [`Table::patch`].
+    Patched,
 }
 
 /// One row of a scan.
@@ -423,8 +282,8 @@ impl Table {
         undo
     }
 
-    /// Takes the newest version of a row back.
-    pub fn undo(&self, key: &RowKey<'_>, undo: Undo) {
+    /// Takes the newest version of a row back. `saved` is what [`Table::patch`] kept.
+    pub fn undo(&self, key: &RowKey<'_>, undo: Undo, saved: &[u8]) {
         let place = Place::of(key);
         let shard = Table::shard_of(place);
         let mut delta = 0;
@@ -437,6 +296,11 @@ impl Table {
                 }
             }
             Undo::Settled => {}
+            Undo::Patched => {
+                if let Some(value) = cell_mut(&mut map, place, key.tail).and_then(|cell| cell.newest_mut().as_mut()) {
+                    patch::restore(value, saved);
+                }
+            }
             Undo::Replaced(value) => {
                 if let Some(cell) = cell_mut(&mut map, place, key.tail) {
                     delta += value_cost(&value);

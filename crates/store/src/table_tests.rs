@@ -14,7 +14,8 @@ fn value(n: u64) -> Value {
 }
 
 fn random_key(random: &mut Random) -> (Space, u64, u64, Vec<u8>) {
-    let space = [Space::Key, Space::Member, Space::Score, Space::Expiry][random.below(4) as usize];
+    let spaces = [Space::Key, Space::Member, Space::Score, Space::Expiry, Space::Element, Space::Rank1];
+    let space = spaces[random.below(6) as usize];
     let group = 1 + random.below(3);
     let order = random.below(12) << [0, 40, 60][random.below(3) as usize];
     let tail = vec![b'a'; random.below(30) as usize];
@@ -32,7 +33,8 @@ fn agrees_with_a_model() {
         let mut random = Random::new(seed);
         let table = Table::new(1);
         let mut model = Model::new();
-        let mut undos: Vec<(Name, Undo)> = Vec::new();
+        let mut undos: Vec<(Name, Undo, Vec<u8>)> = Vec::new();
+        let mut held: Vec<(Value, Vec<u8>)> = Vec::new();
         let mut seq = 1;
         let active: Vec<u64> = (0..100).collect();
         for step in 0..3000 {
@@ -44,21 +46,38 @@ fn agrees_with_a_model() {
                     undos.clear();
                 }
                 1 => {
-                    while let Some((name, undo)) = undos.pop() {
+                    while let Some((name, undo, saved)) = undos.pop() {
                         let key = RowKey::new(name.0, name.1, name.2, &name.3);
-                        table.undo(&key, undo);
+                        table.undo(&key, undo, &saved);
                     }
                     model.retain(|_, versions| {
                         versions.retain(|(s, _)| *s < seq);
                         !versions.is_empty()
                     });
                 }
+                2..=5 if matches!(table.get(&key, seq), Lookup::Found(Some(_))) => {
+                    let Lookup::Found(Some(old)) = table.get(&key, seq) else { panic!("it was there") };
+                    let mut new = old.to_vec();
+                    let at = random.below(new.len() as u64 - 1) as usize;
+                    new[at] = b'!';
+                    *new.last_mut().expect("it has bytes") = b'?';
+                    if random.one_in(3) {
+                        held.push((old.clone(), old.to_vec()));
+                    }
+                    let patches = [(at, &b"!"[..]), (new.len() - 1, &b"?"[..])];
+                    let mut saved = Vec::new();
+                    let undo = table.patch(&key, seq, old, &patches, &active, &mut saved);
+                    undos.push((name.clone(), undo, saved));
+                    let versions = model.entry(name).or_default();
+                    versions.retain(|(s, _)| *s < seq);
+                    versions.push((seq, Some(new)));
+                }
                 2..=12 => {
                     // Some lie inline, others do not.
                     let width = [0, 40][random.below(2) as usize];
                     let new = (!random.one_in(4)).then(|| format!("v{step:width$}").into_bytes());
                     let undo = table.put(&key, seq, new.as_deref().map(Value::new), &active);
-                    undos.push((name.clone(), undo));
+                    undos.push((name.clone(), undo, Vec::new()));
                     let versions = model.entry(name).or_default();
                     versions.retain(|(s, _)| *s < seq);
                     versions.push((seq, new));
@@ -131,6 +150,7 @@ fn agrees_with_a_model() {
                 }
             }
         }
+        assert!(held.iter().all(|(value, bytes)| **value == **bytes), "seed {seed}: what others hold stays as it was");
         assert_eq!(table.rows(), model.len() as u64, "seed {seed}");
         drained_in_order(&table, &model, seq, seed);
         for (name, _) in model {

@@ -4,7 +4,7 @@
 //! publishes the number with one store. Until then every change can be taken back by the undo log.
 
 use ardb_base::id::{KeyspaceId, ObjectId, Offset, UnixMs};
-use ardb_engine::row::{Visit, VisitValue};
+use ardb_engine::row::{Patch, Visit, VisitValue};
 use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, RowsMut, Space, Value};
 use parking_lot::MutexGuard;
 
@@ -43,9 +43,12 @@ enum Op {
 #[derive(Debug, Default)]
 pub struct UndoLog {
     ops: Vec<Op>,
+    /// For each row its tail, and then what [`Table::patch`] kept of it. Between those may lie what entries that are gone have left.
     tails: Vec<u8>,
     /// No savepoint is left before this entry: from there only the whole batch is taken back.
     settled: usize,
+    /// Bytes of `tails` then.
+    settled_tails: usize,
     /// Whether databases were flushed or exchanged.
     keyspaces: bool,
 }
@@ -56,10 +59,36 @@ impl UndoLog {
         self.ops.is_empty()
     }
 
+    /// As [`WriteTxn::settle`].
+    fn settle(&mut self) {
+        // Of a row that the batch had written before there is an older entry, which takes all back; a later one is needed no more, unless it tells
+        // what the janitor must know. So the log does not grow with commands that change the same rows.
+        let from = self.settled.min(self.ops.len());
+        let mut kept = from;
+        let mut tails = self.settled_tails.min(self.tails.len());
+        for at in from..self.ops.len() {
+            let op = &mut self.ops[at];
+            if let Op::Row { tail_at, tail_len, undo, deleted, .. } = op {
+                if matches!(undo, Undo::Replaced(_) | Undo::Settled | Undo::Patched) {
+                    if !*deleted {
+                        continue;
+                    }
+                    *undo = Undo::Settled;
+                }
+                tails = *tail_at + *tail_len;
+            }
+            self.ops.swap(kept, at);
+            kept += 1;
+        }
+        self.ops.truncate(kept);
+        self.tails.truncate(tails);
+        (self.settled, self.settled_tails) = (kept, tails);
+    }
+
     fn clear(&mut self) {
         self.ops.clear();
         self.tails.clear();
-        self.settled = 0;
+        (self.settled, self.settled_tails) = (0, 0);
         self.keyspaces = false;
         // One huge batch must not hold its memory for ever.
         self.ops.shrink_to(1 << 16);
@@ -178,14 +207,7 @@ impl<'a> WriteTxn<'a> {
     /// Forgets all savepoints of the open batch: what was done so far will only be taken back with all of it. So the values that the batch
     /// itself had written and replaced need not be kept; one row written by every command of a long batch would hold a copy for each.
     pub fn settle(&mut self) {
-        let undo = &mut self.writer.undo;
-        let settled = undo.settled.min(undo.ops.len());
-        for op in &mut undo.ops[settled..] {
-            if let Op::Row { undo: undo @ Undo::Replaced(_), .. } = op {
-                *undo = Undo::Settled;
-            }
-        }
-        undo.settled = undo.ops.len();
+        self.writer.undo.settle();
     }
 
     /// Takes back the whole open batch.
@@ -264,10 +286,10 @@ impl Writer {
         while self.undo.ops.len() > ops {
             match self.undo.ops.pop() {
                 Some(Op::Row { place, tail_at, tail_len, undo, .. }) => {
-                    // Tails were appended in the same order as the entries.
-                    let tail = &self.undo.tails[tail_at..tail_at + tail_len];
+                    // Tails were appended in the same order as the entries, so what lies behind this one is its own.
+                    let (tail, saved) = self.undo.tails[tail_at..].split_at(tail_len);
                     let key = RowKey::new(place.space(), place.group(), place.order(), tail);
-                    self.view.1.active.undo(&key, undo);
+                    self.view.1.active.undo(&key, undo, saved);
                     self.undo.tails.truncate(tail_at);
                 }
                 Some(Op::Count { db, keys, expiries }) => {
@@ -423,6 +445,15 @@ impl Writer {
         self.undo.ops.push(Op::Row { place: Place::of(key), tail_at, tail_len: key.tail.len(), undo, deleted });
     }
 
+    fn patch(&mut self, core: &Core, key: &RowKey<'_>, old: Value, patches: &[Patch<'_>]) {
+        self.gather(core);
+        let tail_at = self.undo.tails.len();
+        self.undo.tails.extend_from_slice(key.tail);
+        let undo = self.view.1.active.patch(key, self.seq, old, patches, &self.active, &mut self.undo.tails);
+        let (place, tail_len) = (Place::of(key), key.tail.len());
+        self.undo.ops.push(Op::Row { place, tail_at, tail_len, undo, deleted: false });
+    }
+
     fn database(&self, db: u32) -> crate::catalog::Database {
         self.catalog.databases.get(db as usize).copied().unwrap_or_default()
     }
@@ -449,6 +480,10 @@ impl Rows for WriteTxn<'_> {
         self.writer.view.1.values(range, self.writer.seq, visit)
     }
 
+    fn prefetch(&self, key: RowKey<'_>) {
+        self.writer.view.1.active.prefetch_row(&key);
+    }
+
     fn keyspace(&self, db: u32) -> KeyspaceId {
         self.writer.database(db).keyspace
     }
@@ -465,6 +500,10 @@ impl Rows for WriteTxn<'_> {
 impl RowsMut for WriteTxn<'_> {
     fn put(&mut self, key: RowKey<'_>, value: &[u8]) {
         self.writer.set(self.core, &key, Some(Value::new(value)));
+    }
+
+    fn patch(&mut self, key: RowKey<'_>, old: Value, patches: &[Patch<'_>]) {
+        self.writer.patch(self.core, &key, old, patches);
     }
 
     fn delete(&mut self, key: RowKey<'_>) {

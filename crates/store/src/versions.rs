@@ -47,6 +47,18 @@ impl<T> Versions<T> {
         &self.value
     }
 
+    /// The newest version, to be changed by its own writer.
+    #[inline]
+    pub fn newest_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+
+    /// The version before the newest.
+    #[inline]
+    pub fn older(&self) -> Option<&T> {
+        self.older.as_ref().map(|node| &node.value)
+    }
+
     /// Whether older versions are kept.
     pub fn is_single(&self) -> bool {
         self.older.is_none()

@@ -165,6 +165,17 @@ impl KeyRow {
         &self.value[usize::from(self.body) + self.encoding.head()..]
     }
 
+    /// Where the size stands in the row of a value in rows, and where what the type adds.
+    pub(crate) fn size_and_extra(&self) -> (usize, usize) {
+        let body = usize::from(self.body);
+        (body + 8, body + Encoding::Rows.head())
+    }
+
+    /// The row as it lies.
+    pub(crate) fn into_value(self) -> Value {
+        self.value
+    }
+
     /// What the type adds after the size of a value in rows.
     #[must_use]
     pub fn extra(&self) -> &[u8] {

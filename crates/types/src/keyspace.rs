@@ -10,6 +10,7 @@ mod walk;
 use std::cell::Cell;
 
 use ardb_base::id::UnixMs;
+use ardb_engine::row::Patch;
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
 use crate::{At, Encoding, Header, KeyRow, Kind, TypeError};
@@ -137,6 +138,22 @@ pub(crate) fn put_parts(
             BUFFER.set(out);
         }
     }
+}
+
+/// Writes the row of a key whose value is in rows and stays so, with this size and with some bytes of [`KeyRow::extra`] replaced. `old` is the row that
+/// stands there now.
+pub(crate) fn patch(rows: &mut (impl RowsMut + ?Sized), at: &At<'_>, old: KeyRow, size: u64, patches: &[Patch<'_>]) {
+    let (size_at, extra) = old.size_and_extra();
+    let size = size.to_le_bytes();
+    let mut all: [Patch<'_>; 4] = Default::default();
+    let mut many = 0;
+    let moved = patches.iter().map(|(at, bytes)| (extra + at, *bytes));
+    for (to, patch) in all.iter_mut().zip(std::iter::once((size_at, &size[..])).chain(moved)) {
+        *to = patch;
+        many += 1;
+    }
+    debug_assert!(many == patches.len() + 1, "more patches than there is room for");
+    rows.patch(at.row(), old.into_value(), &all[..many]);
 }
 
 /// The largest buffer that a thread keeps.

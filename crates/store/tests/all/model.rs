@@ -1,5 +1,7 @@
 //! One thread against the model: batches, rollbacks, readers at old points, checkpoints, ticks and restarts in any order.
 
+use std::collections::BTreeMap;
+
 use ardb_base::random::Random;
 use ardb_engine::{Direction, RowKey, Rows, RowsMut, Space};
 use ardb_store::{ReadTxn, Reader};
@@ -64,6 +66,9 @@ fn agrees_with_the_model() {
                             op.apply(&mut txn).expect("no faults");
                             op.apply_to_model(&mut inside);
                             ops.push(op);
+                            if random.one_in(2) {
+                                txn.settle();
+                            }
                         }
                         let savepoint = txn.savepoint();
                         for _ in 0..random.below(6) {
@@ -106,6 +111,75 @@ fn agrees_with_the_model() {
             world.disk.kill();
         }
         nothing_leaks(&world, &model);
+    }
+}
+
+/// Commands that write the same rows time and again, in place where they can, and of which any may fail.
+#[test]
+fn rows_written_again_and_again_are_taken_back() {
+    for seed in seeds(60) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let world = World::new();
+        let (store, _) = world.open();
+        let mut reader = store.reader();
+        let object = store.write().new_object().0;
+        let mut committed: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for _ in 0..1 + random.below(20) {
+            let mut txn = store.write();
+            let mut open = committed.clone();
+            for _ in 0..random.below(20) {
+                let before = open.clone();
+                let savepoint = txn.savepoint();
+                for _ in 0..random.below(8) {
+                    let number = random.below(5);
+                    let key = RowKey::new(Space::Rank1, object, number, b"");
+                    let old = txn.get(key).expect("no faults");
+                    assert_eq!(old.as_deref(), open.get(&number).map(|value| &value[..]));
+                    match (old, open.get_mut(&number)) {
+                        (Some(_), _) if random.one_in(10) => {
+                            txn.delete(key);
+                            open.remove(&number);
+                        }
+                        (Some(old), Some(value)) if !random.one_in(5) => {
+                            let at = random.below(value.len() as u64) as usize;
+                            value[at] = random.below(256) as u8;
+                            let held = random.one_in(4).then(|| old.clone());
+                            let was = old.to_vec();
+                            txn.patch(key, old, &[(at, &[value[at]])]);
+                            assert!(held.is_none_or(|held| *held == *was), "what others hold stays as it was");
+                        }
+                        _ => {
+                            let value = vec![random.below(256) as u8; 1 + random.below(60) as usize];
+                            txn.put(key, &value);
+                            open.insert(number, value);
+                        }
+                    }
+                }
+                if random.one_in(4) {
+                    txn.rollback_to(savepoint);
+                    open = before;
+                }
+                if random.one_in(2) {
+                    txn.settle();
+                }
+            }
+            if random.one_in(3) {
+                drop(txn);
+            } else {
+                txn.commit().expect("no faults");
+                drop(txn);
+                committed = open;
+            }
+            if random.one_in(8) {
+                store.checkpoint().expect("no faults");
+            }
+            let txn = reader.begin();
+            for number in 0..5 {
+                let found = txn.get(RowKey::new(Space::Rank1, object, number, b"")).expect("no faults");
+                assert_eq!(found.as_deref(), committed.get(&number).map(|value| &value[..]), "row {number}");
+            }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ mod tree;
 
 use ardb_base::hash::member_hash;
 use ardb_base::id::{ObjectId, UnixMs};
-use ardb_engine::row::order_of_f64;
+use ardb_engine::row::{Patch, order_of_f64};
 use ardb_engine::{RowKey, Rows, RowsMut, Space};
 
 use crate::limits::{Limit, Limits};
@@ -50,6 +50,9 @@ pub use range::{LexBound, ScoreRange, Span};
 
 /// Where the root stands behind the size in the key's row.
 const ROOT: usize = 37;
+
+/// How many counts of the root may change before it is written anew: a member that is moved changes two.
+const ROOT_COUNTS: usize = 2;
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +78,10 @@ pub struct ZSet {
     limit: Limit,
     /// What the key's row says of a set in rows before the root.
     state: State,
-    /// The root, once something has been changed.
+    /// The root, once more of it than some counts has been changed.
     root: Option<NodeBuf>,
+    /// Counts of the root that have changed, by entry: what the key's row says of these is past. None once there is `root`.
+    counts: [Option<(usize, u64)>; ROOT_COUNTS],
 }
 
 /// What the key's row says of a set in rows between the size and the root.
@@ -142,6 +147,21 @@ fn part<const N: usize>(bytes: &[u8; ROOT], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
+}
+
+/// The root with its counts.
+enum CountedRoot<'a> {
+    AsItLies(NodeRef<'a>),
+    Changed(NodeBuf),
+}
+
+impl CountedRoot<'_> {
+    fn view(&self) -> NodeRef<'_> {
+        match self {
+            CountedRoot::AsItLies(root) => *root,
+            CountedRoot::Changed(root) => root.view(),
+        }
+    }
 }
 
 fn empty_root() -> NodeBuf {
@@ -217,6 +237,7 @@ impl ZSet {
             limit: packed::limit(limits.zset),
             state: State::FRESH,
             root: None,
+            counts: [None; ROOT_COUNTS],
         }
     }
 
@@ -263,6 +284,7 @@ impl ZSet {
         }
     }
 
+    /// The root, but for the counts that have changed.
     fn root(&self) -> Result<NodeRef<'_>, TypeError> {
         match &self.root {
             Some(root) => Ok(root.view()),
@@ -279,9 +301,46 @@ impl ZSet {
             bytes.resize(ROOT, 0);
             let mut root = NodeBuf { bytes, base: ROOT };
             root.load(old);
+            for (at, count) in std::mem::take(&mut self.counts).into_iter().flatten() {
+                root.set_count(at, count);
+            }
             self.root = Some(root);
         }
         Ok(self.root.get_or_insert_with(empty_root))
+    }
+
+    /// The root with its counts.
+    fn counted_root(&self) -> Result<CountedRoot<'_>, TypeError> {
+        let root = self.root()?;
+        if self.counts == [None; ROOT_COUNTS] {
+            return Ok(CountedRoot::AsItLies(root));
+        }
+        let mut changed = NodeBuf::default();
+        changed.load(self.old_root());
+        for (at, count) in self.counts.into_iter().flatten() {
+            changed.set_count(at, count);
+        }
+        Ok(CountedRoot::Changed(changed))
+    }
+
+    /// The count of an entry of the root.
+    fn root_count(&self, at: usize) -> Result<u64, TypeError> {
+        let changed = self.counts.iter().flatten().find(|changed| changed.0 == at);
+        Ok(match changed {
+            Some((_, count)) => *count,
+            None => self.root()?.count(at),
+        })
+    }
+
+    /// Notes that an entry of the root has this count now, if that needs no new root. Whether it did.
+    fn note_root_count(&mut self, at: usize, count: u64) -> Result<bool, TypeError> {
+        if self.root.is_some() || self.fresh || self.root()?.count_patch(at, count).is_none() {
+            return Ok(false);
+        }
+        let known = self.counts.iter().position(|known| known.is_some_and(|(of, _)| of == at));
+        let Some(slot) = known.or_else(|| self.counts.iter().position(Option::is_none)) else { return Ok(false) };
+        self.counts[slot] = Some((at, count));
+        Ok(true)
     }
 
     /// The member's score.
@@ -332,12 +391,19 @@ impl ZSet {
     ) -> Result<Inserted, TypeError> {
         let score = if self.keeps_sign(member, old.is_none()) { score } else { score + 0.0 };
         let (raw, order) = (leaf::raw_order(score), order_of_f64(score));
-        rows.put(member_row(self.object(), member), &score.to_le_bytes());
+        let row = member_row(self.object(), member);
         if let Some(old) = old {
-            self.tree_move(rows, (order_of_f64(old), member), raw, (order, member))?;
+            // Both leaves are far away in memory, so the processor is asked for them before the first of them is needed.
+            let from = (order_of_f64(old), member);
+            let way = self.way_to(rows, from)?;
+            drop(self.way_to(rows, (order, member))?);
+            rows.put(row, &score.to_le_bytes());
+            self.tree_move(rows, way, from, raw, (order, member))?;
             return Ok(Inserted::Updated);
         }
-        self.tree_add(rows, raw, (order, member))?;
+        let way = self.way_for(rows, (order, member))?;
+        rows.put(row, &score.to_le_bytes());
+        self.tree_add(rows, way, raw, (order, member))?;
         self.size = self.size.checked_add(1).ok_or_else(|| tree::corrupt("too many members"))?;
         self.state.count(self.size, member);
         Ok(Inserted::Added)
@@ -395,6 +461,7 @@ impl ZSet {
         self.size = 0;
         self.state = State::FRESH;
         self.root = None;
+        self.counts = [None; ROOT_COUNTS];
     }
 
     /// Whether the key's row says something else of this set in rows, apart from the root.
@@ -406,6 +473,34 @@ impl ZSet {
             })
     }
 
+    /// Changes the key's row where it says something else of this set, if all that can be changed in place. Whether it was.
+    fn patch(&mut self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
+        let expiry = self.expiry;
+        if !matches!(self.form, Form::Rows(_)) || self.root.is_some() || self.fresh {
+            return false;
+        }
+        let is_changed = self.is_changed();
+        if !is_changed && self.counts == [None; ROOT_COUNTS] {
+            return true;
+        }
+        let Some(old) = self.old.take_if(|old| old.expiry() == expiry) else { return false };
+        let mut state = [0; ROOT];
+        self.state.write(&mut state);
+        let counts = self.counts.map(|changed| {
+            let (entry, count) = changed?;
+            NodeRef::parse(old.extra().get(ROOT..)?).ok()?.count_patch(entry, count)
+        });
+        let mut patches: [Patch<'_>; 1 + ROOT_COUNTS] = Default::default();
+        let mut many = 0;
+        let state = is_changed.then_some((0, &state[..]));
+        for patch in state.into_iter().chain(counts.iter().flatten().map(|count| (ROOT + count.at, count.bytes()))) {
+            patches[many] = patch;
+            many += 1;
+        }
+        keyspace::patch(rows, at, old, self.size, &patches[..many]);
+        true
+    }
+
     /// Writes the key's row; if no members are left, the key is deleted instead. Whether the key is there now.
     pub fn save(mut self, rows: &mut (impl RowsMut + ?Sized), at: &At<'_>) -> bool {
         if self.size == 0 {
@@ -414,8 +509,12 @@ impl ZSet {
             }
             return false;
         }
-        // Only what was changed is written; a set that was opened and read needs no row.
-        if matches!(self.form, Form::Rows(_)) && (self.root.is_some() || self.is_changed()) {
+        // Only what was changed is written; a set that was opened and read needs no row. As a rule that is a few numbers of the row.
+        if self.patch(rows, at) {
+            return true;
+        }
+        let counted = self.counts != [None; ROOT_COUNTS];
+        if matches!(self.form, Form::Rows(_)) && (self.root.is_some() || counted || self.is_changed()) {
             let state = self.state;
             // The root was read when the set was opened, so it can be.
             if let Ok(root) = self.root_mut() {

@@ -134,6 +134,18 @@ impl<'a> NodeRef<'a> {
         self.number(self.children, i)
     }
 
+    /// What replaces bytes of the node so that entry `i` covers so many entries, unless that takes another form of node.
+    pub fn count_patch(&self, i: usize, count: u64) -> Option<CountPatch> {
+        let width = if self.is_wide() { 8 } else { 4 };
+        // A count is greater only where others are damaged.
+        let count = count.min(MOST);
+        (width == 8 || u32::try_from(count).is_ok()).then(|| CountPatch {
+            at: HEAD + self.orders.len() + i * width,
+            bytes: count.to_le_bytes(),
+            width,
+        })
+    }
+
     /// The sum of all counts.
     pub fn total(&self) -> u64 {
         self.before(self.len())
@@ -178,6 +190,21 @@ impl<'a> NodeRef<'a> {
             rest -= count;
         }
         None
+    }
+}
+
+/// A count that is to be replaced in the bytes of a node.
+pub struct CountPatch {
+    /// Where it stands.
+    pub at: usize,
+    bytes: [u8; 8],
+    width: usize,
+}
+
+impl CountPatch {
+    /// The bytes that it becomes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.width]
     }
 }
 
@@ -229,22 +256,17 @@ impl NodeBuf {
 
     /// Sets how many places entry `i` covers.
     pub fn set_count(&mut self, i: usize, count: u64) {
-        // A count is greater only where others are damaged.
-        let count = count.min(MOST);
-        let (n, wide) = (self.view().len(), self.view().is_wide());
-        let counts = self.base + HEAD + n * ORDER;
-        if let (false, Ok(count)) = (wide, u32::try_from(count)) {
-            self.bytes[counts + i * 4..counts + i * 4 + 4].copy_from_slice(&count.to_le_bytes());
-        } else if wide {
-            self.bytes[counts + i * 8..counts + i * 8 + 8].copy_from_slice(&count.to_le_bytes());
-        } else {
-            let old = self.take();
-            let mut entries = loose(&old);
-            if let Some(entry) = entries.get_mut(i) {
-                entry.1 = count;
-            }
-            self.lay_out(&entries);
+        if let Some(patch) = self.view().count_patch(i, count) {
+            let at = self.base + patch.at;
+            self.bytes[at..at + patch.width].copy_from_slice(patch.bytes());
+            return;
         }
+        let old = self.take();
+        let mut entries = loose(&old);
+        if let Some(entry) = entries.get_mut(i) {
+            entry.1 = count.min(MOST);
+        }
+        self.lay_out(&entries);
     }
 
     /// Takes the node out, to lay it out anew. Few changes of a set need that.

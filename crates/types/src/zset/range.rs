@@ -279,7 +279,7 @@ impl ZSet {
         let mut left = self.size;
         loop {
             let leaf = LeafRef::parse(&path.leaf)?;
-            let live = self.live(path.number, &leaf)?;
+            let live = self.live(path.way.number, &leaf)?;
             // So that a damaged tree is not walked for ever.
             left = left.checked_sub(live.len() as u64).ok_or_else(|| corrupt("more members than it counts"))?;
             if visit(&leaf, live, &mut buf)?.is_break() || !path.advance(self, rows, back)? {
@@ -305,7 +305,7 @@ impl ZSet {
         }
         let path = self.counted_path_to(rows, position)?;
         let leaf = LeafRef::parse(&path.leaf)?;
-        let live = self.live(path.number, &leaf)?;
+        let live = self.live(path.way.number, &leaf)?;
         let counted = path.before + leaf.before(position).clamp(live.start, live.end) as u64;
         counted.checked_sub(u64::from(self.state.front)).ok_or_else(|| corrupt("counts do not add up"))
     }

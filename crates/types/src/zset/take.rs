@@ -63,8 +63,8 @@ impl ZSet {
             0 => {
                 let path = self.path_to_end(rows, greatest)?;
                 let end = if greatest { &mut self.state.last } else { &mut self.state.first };
-                *end = path.number;
-                (path.number, path.leaf)
+                *end = path.way.number;
+                (path.way.number, path.leaf)
             }
             number => (number, read_node(rows, self.object(), number)?),
         };
@@ -74,11 +74,11 @@ impl ZSet {
         let gone = if greatest { live.end - many..live.end } else { live.start..live.start + many };
         self.delete_members(rows, &leaf, gone, greatest, visit)?;
         if many == live.len() {
-            let path = self.path_to_end(rows, greatest)?;
-            if path.number != number {
+            let mut path = self.path_to_end(rows, greatest)?;
+            if path.way.number != number {
                 return Err(corrupt("the leaf at an end is not the one that is known"));
             }
-            self.drop_leaf(rows, &path)?;
+            self.drop_leaf(rows, &mut path)?;
         } else {
             let lost = if greatest { &mut self.state.back } else { &mut self.state.front };
             // There are no more than this in a leaf.
@@ -129,16 +129,16 @@ impl ZSet {
         let mut left = count;
         while left > 0 {
             let index = start.saturating_add(u64::from(self.state.front));
-            let path = self.path_to_index(rows, index)?;
+            let mut path = self.path_to_index(rows, index)?;
             let leaf = LeafRef::parse(&path.leaf)?;
-            let live = self.live(path.number, &leaf)?;
+            let live = self.live(path.way.number, &leaf)?;
             let from = usize::try_from(index - path.before).unwrap_or(usize::MAX);
             if !live.contains(&from) {
                 return Err(corrupt("counts do not add up"));
             }
             let many = usize::try_from(left).map_or(live.end - from, |left| left.min(live.end - from));
             self.delete_members(rows, &leaf, from..from + many, false, &mut |_, _| ())?;
-            self.take_places(rows, &path, from..from + many)?;
+            self.take_places(rows, &mut path, from..from + many)?;
             left -= many as u64;
         }
         Ok(count)

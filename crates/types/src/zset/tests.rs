@@ -327,6 +327,37 @@ fn counts_hold_while_first_rows_go() {
 }
 
 #[test]
+fn an_open_set_counts_what_is_not_saved_yet() {
+    let mut random = Random::new(seed());
+    let mut rows = Model::new(1);
+    let mut map = Map::new();
+    let shape = Shape { scores: 3000, members: 400, prefix: 0 };
+    let place = at(&rows);
+    let mut pending = 0;
+    for _ in 0..800 {
+        let mut set = ZSet::open_or_create(&rows, &place).unwrap();
+        for _ in 0..1 + random.below(3) {
+            let (member, score) = (shape.member(&mut random), shape.score(&mut random));
+            if random.one_in(4) && map.len() > 1 {
+                assert_eq!(set.remove(&mut rows, &member).unwrap(), map.remove(&member));
+            } else {
+                set.insert(&mut rows, &member, score).unwrap();
+                map.insert(member, score);
+            }
+            pending += u32::from(set.counts.iter().any(Option::is_some));
+            let all = ordered(&map);
+            let rank = random.below(all.len() as u64);
+            assert_eq!(set.rank(&rows, &all[rank as usize].0, false).unwrap(), Some(rank));
+            let found = collect(|visit| set.by_rank(&rows, rank, rank, true, visit).unwrap());
+            assert_eq!(found, [all[all.len() - 1 - rank as usize].clone()]);
+        }
+        assert!(set.save(&mut rows, &place));
+        ZSet::open(&rows, &place).unwrap().unwrap().check(&rows);
+    }
+    assert!(pending > 400, "counts are noted beside the root: {pending}");
+}
+
+#[test]
 fn a_built_set_is_as_good_as_a_grown_one() {
     let seed = seed();
     eprintln!("seed {seed}");

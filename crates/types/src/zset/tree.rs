@@ -98,22 +98,31 @@ struct Step {
     at: usize,
 }
 
-/// The way to a leaf.
+/// The nodes on the way to a leaf.
 #[derive(Debug)]
-pub struct Path {
+pub struct Way {
     root_at: usize,
     /// From the root down.
     steps: Vec<Step>,
     /// The leaf's number.
     pub number: u64,
+    /// How many places the nodes count before the leaf, if that was asked for.
+    before: u64,
+    /// It is the first leaf of all.
+    first: bool,
+    /// It is the last leaf of all.
+    last: bool,
+}
+
+/// A leaf, and the way to it.
+#[derive(Debug)]
+pub struct Path {
+    /// The way. A change of the leaf uses it up.
+    pub way: Way,
     /// The leaf.
     pub leaf: Value,
     /// How many places the nodes count before the leaf, if that was asked for.
     pub before: u64,
-    /// It is the first leaf of all.
-    pub first: bool,
-    /// It is the last leaf of all.
-    pub last: bool,
 }
 
 /// An entry of a node to be: a separator with what lies after it.
@@ -191,6 +200,11 @@ fn load(node: &[u8]) -> Result<NodeBuf, TypeError> {
     Ok(buf)
 }
 
+/// A count that has become greater, or less.
+fn counted(count: u64, more: i64) -> Result<u64, TypeError> {
+    count.checked_add_signed(more).ok_or_else(|| corrupt("a count is too small"))
+}
+
 /// The node may be changed in more than its counts.
 fn sound(node: &NodeBuf) -> Result<(), TypeError> {
     if node.view().is_sound() { Ok(()) } else { Err(corrupt("damaged node")) }
@@ -201,10 +215,10 @@ impl Path {
     pub fn advance(&mut self, set: &ZSet, rows: &(impl Rows + ?Sized), back: bool) -> Result<bool, TypeError> {
         let next = |at: usize, len: usize| if back { at.checked_sub(1) } else { Some(at + 1).filter(|at| *at < len) };
         // The lowest node that has one more.
-        let mut keep = self.steps.len();
+        let mut keep = self.way.steps.len();
         let mut child = None;
         while keep > 0 {
-            let step = &mut self.steps[keep - 1];
+            let step = &mut self.way.steps[keep - 1];
             let node = NodeRef::parse(&step.node)?;
             if let Some(at) = next(step.at, node.len()) {
                 step.at = at;
@@ -215,23 +229,23 @@ impl Path {
         }
         if child.is_none() {
             let root = set.root()?;
-            let Some(at) = next(self.root_at, root.len()) else { return Ok(false) };
-            self.root_at = at;
+            let Some(at) = next(self.way.root_at, root.len()) else { return Ok(false) };
+            self.way.root_at = at;
             child = Some(root.child(at));
         }
         let Some(mut number) = child else { return Ok(false) };
-        let height = self.steps.len();
-        self.steps.truncate(keep);
-        while self.steps.len() < height {
+        let height = self.way.steps.len();
+        self.way.steps.truncate(keep);
+        while self.way.steps.len() < height {
             let value = read_node(rows, set.object(), number)?;
             let node = NodeRef::parse(&value)?;
             let at = if back { node.len().saturating_sub(1) } else { 0 };
             let child = if node.is_empty() { return Err(corrupt("an empty node")) } else { node.child(at) };
-            self.steps.push(Step { number, node: value, at });
+            self.way.steps.push(Step { number, node: value, at });
             number = child;
         }
         self.leaf = read_node(rows, set.object(), number)?;
-        self.number = number;
+        self.way.number = number;
         Ok(true)
     }
 }
@@ -243,7 +257,7 @@ impl ZSet {
         rows: &(impl Rows + ?Sized),
         counted: bool,
         choose: impl Fn(&NodeRef<'_>, u64) -> Option<usize>,
-    ) -> Result<Path, TypeError> {
+    ) -> Result<Way, TypeError> {
         let (mut first, mut last, mut before) = (true, true, 0);
         let mut pass = |node: &NodeRef<'_>| {
             if node.is_empty() {
@@ -257,7 +271,7 @@ impl ZSet {
             }
             Ok((at, node.child(at)))
         };
-        let (root_at, mut number) = pass(&self.root()?)?;
+        let (root_at, mut number) = if counted { pass(&self.counted_root()?.view())? } else { pass(&self.root()?)? };
         let height = self.state.height;
         if height > HEIGHT_MAX {
             return Err(corrupt("the tree is too high"));
@@ -269,13 +283,26 @@ impl ZSet {
             steps.push(Step { number, node, at });
             number = child;
         }
-        let leaf = read_node(rows, self.object(), number)?;
-        Ok(Path { root_at, steps, number, leaf, before, first, last })
+        Ok(Way { root_at, steps, number, before, first, last })
+    }
+
+    /// Reads the leaf at the end of a way.
+    fn at_end_of(&self, rows: &(impl Rows + ?Sized), way: Way) -> Result<Path, TypeError> {
+        let leaf = read_node(rows, self.object(), way.number)?;
+        Ok(Path { before: way.before, leaf, way })
+    }
+
+    /// The nodes on the way to the leaf that covers `position`. The processor is asked for the leaf, which its caller is going to read.
+    pub(super) fn way_to(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Way, TypeError> {
+        let way = self.descend(rows, false, |node, _| Some(node.find(position)))?;
+        rows.prefetch(node_row(self.object(), way.number));
+        Ok(way)
     }
 
     /// The way to the leaf that covers `position`.
     pub(super) fn path_to(&self, rows: &(impl Rows + ?Sized), position: Position<'_>) -> Result<Path, TypeError> {
-        self.descend(rows, false, |node, _| Some(node.find(position)))
+        let way = self.descend(rows, false, |node, _| Some(node.find(position)))?;
+        self.at_end_of(rows, way)
     }
 
     /// The same, with the number of places before the leaf.
@@ -284,17 +311,20 @@ impl ZSet {
         rows: &(impl Rows + ?Sized),
         position: Position<'_>,
     ) -> Result<Path, TypeError> {
-        self.descend(rows, true, |node, _| Some(node.find(position)))
+        let way = self.descend(rows, true, |node, _| Some(node.find(position)))?;
+        self.at_end_of(rows, way)
     }
 
     /// The way to the leaf that holds the place `index`, counted with those that the first leaf has lost.
     pub(super) fn path_to_index(&self, rows: &(impl Rows + ?Sized), index: u64) -> Result<Path, TypeError> {
-        self.descend(rows, true, |node, before| Some(node.find_index(index.checked_sub(before)?)?.0))
+        let way = self.descend(rows, true, |node, before| Some(node.find_index(index.checked_sub(before)?)?.0))?;
+        self.at_end_of(rows, way)
     }
 
     /// The way to the first leaf, or to the last one.
     pub(super) fn path_to_end(&self, rows: &(impl Rows + ?Sized), last: bool) -> Result<Path, TypeError> {
-        self.descend(rows, false, |node, _| if last { node.len().checked_sub(1) } else { Some(0) })
+        let way = self.descend(rows, false, |node, _| if last { node.len().checked_sub(1) } else { Some(0) })?;
+        self.at_end_of(rows, way)
     }
 
     /// The places of a leaf whose members are still there.
@@ -317,14 +347,24 @@ impl ZSet {
         Ok(number)
     }
 
-    /// Puts the member at its place in the tree.
+    /// The way to where a member belongs; none in a tree without members.
+    pub(super) fn way_for(
+        &self,
+        rows: &(impl Rows + ?Sized),
+        position: Position<'_>,
+    ) -> Result<Option<Way>, TypeError> {
+        if self.root()?.is_empty() { Ok(None) } else { self.way_to(rows, position).map(Some) }
+    }
+
+    /// Puts the member at its place in the tree, to which [`ZSet::way_for`] leads.
     pub(super) fn tree_add<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
+        way: Option<Way>,
         raw: u64,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
-        if self.root()?.is_empty() {
+        let Some(way) = way else {
             let number = self.new_number()?;
             let mut buf = buffer();
             leaf::build(&mut buf, &[Part::New(raw, position.1)])?;
@@ -333,32 +373,32 @@ impl ZSet {
             self.root_mut()?.push((0, b""), 1, number);
             (self.state.first, self.state.last) = (number, number);
             return Ok(());
-        }
-        let path = self.path_to(rows, position)?;
+        };
+        let mut path = self.at_end_of(rows, way)?;
         let leaf = LeafRef::parse(&path.leaf)?;
-        let live = self.live(path.number, &leaf)?;
+        let live = self.live(path.way.number, &leaf)?;
         // What the leaf has lost may lie on either side of it.
         let at = leaf.before(position).clamp(live.start, live.end);
         if at < live.end && leaf.is_at(at, position) {
             return Err(corrupt("a member is in the tree already"));
         }
         let grown = match at {
-            at if path.last && at == live.end => Grown::AtEnd,
-            at if path.first && at == live.start => Grown::AtStart,
+            at if path.way.last && at == live.end => Grown::AtEnd,
+            at if path.way.first && at == live.start => Grown::AtStart,
             _ => Grown::Within,
         };
         let parts = [Part::Old(leaf, live.start..at), Part::New(raw, position.1), Part::Old(leaf, at..live.end)];
-        self.change(rows, &path, &parts, grown)
+        self.change(rows, &mut path.way, leaf.len(), &parts, grown)
     }
 
     /// The place of a member in the leaf that must hold it.
     fn place(
         &self,
-        path: &Path,
+        number: u64,
         leaf: &LeafRef<'_>,
         position: Position<'_>,
     ) -> Result<(usize, Range<usize>), TypeError> {
-        let live = self.live(path.number, leaf)?;
+        let live = self.live(number, leaf)?;
         let at = leaf.before(position);
         if live.contains(&at) && leaf.is_at(at, position) {
             Ok((at, live))
@@ -373,44 +413,46 @@ impl ZSet {
         rows: &mut R,
         position: Position<'_>,
     ) -> Result<(), TypeError> {
-        let path = self.path_to(rows, position)?;
+        let mut path = self.path_to(rows, position)?;
         let leaf = LeafRef::parse(&path.leaf)?;
-        let (at, _) = self.place(&path, &leaf, position)?;
-        self.take_places(rows, &path, at..at + 1)
+        let (at, _) = self.place(path.way.number, &leaf, position)?;
+        self.take_places(rows, &mut path, at..at + 1)
     }
 
     /// Takes the members in these places, which are live ones, out of a leaf.
     pub(super) fn take_places<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
-        path: &Path,
+        path: &mut Path,
         gone: Range<usize>,
     ) -> Result<(), TypeError> {
         let leaf = LeafRef::parse(&path.leaf)?;
-        let live = self.live(path.number, &leaf)?;
+        let live = self.live(path.way.number, &leaf)?;
         let parts = [Part::Old(leaf, live.start..gone.start), Part::Old(leaf, gone.end..live.end)];
-        self.change(rows, path, &parts, Grown::Within)
+        self.change(rows, &mut path.way, leaf.len(), &parts, Grown::Within)
     }
 
     /// Takes out a leaf of which no member is left; others are.
-    pub(super) fn drop_leaf<R: RowsMut + ?Sized>(&mut self, rows: &mut R, path: &Path) -> Result<(), TypeError> {
-        self.change(rows, path, &[], Grown::Within)
+    pub(super) fn drop_leaf<R: RowsMut + ?Sized>(&mut self, rows: &mut R, path: &mut Path) -> Result<(), TypeError> {
+        let before = LeafRef::parse(&path.leaf)?.len();
+        self.change(rows, &mut path.way, before, &[], Grown::Within)
     }
 
-    /// Moves a member from one position to another.
+    /// Moves a member from one position, to which `way` leads, to another.
     pub(super) fn tree_move<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
+        way: Way,
         from: Position<'_>,
         raw: u64,
         to: Position<'_>,
     ) -> Result<(), TypeError> {
-        let path = self.path_to(rows, from)?;
+        let mut path = self.at_end_of(rows, way)?;
         let leaf = LeafRef::parse(&path.leaf)?;
-        let (old, live) = self.place(&path, &leaf, from)?;
+        let (old, live) = self.place(path.way.number, &leaf, from)?;
         let at = leaf.before(to).clamp(live.start, live.end);
         // Between two members of the leaf, or beyond all members of the set.
-        if (path.first || at > live.start) && (path.last || at < live.end) {
+        if (path.way.first || at > live.start) && (path.way.last || at < live.end) {
             let part = |range| Part::Old(leaf, range);
             let new = Part::New(raw, to.1);
             let parts = if at <= old {
@@ -418,10 +460,12 @@ impl ZSet {
             } else {
                 [part(live.start..old), part(old + 1..at), new, part(at..live.end)]
             };
-            return self.change(rows, &path, &parts, Grown::Within);
+            return self.change(rows, &mut path.way, leaf.len(), &parts, Grown::Within);
         }
-        self.take_places(rows, &path, old..old + 1)?;
-        self.tree_add(rows, raw, to)
+        self.take_places(rows, &mut path, old..old + 1)?;
+        drop(path);
+        let way = self.way_for(rows, to)?;
+        self.tree_add(rows, way, raw, to)
     }
 
     /// The leaf is written anew, or has gone: what it had lost counts no more.
@@ -446,28 +490,28 @@ impl ZSet {
         }
     }
 
-    /// Makes `parts` the entries of the leaf at the end of `path`, which leads nowhere any more then.
+    /// Makes `parts` the entries of the leaf at the end of `way`, which has `before` entries; the way leads nowhere any more then.
     fn change<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
-        path: &Path,
+        way: &mut Way,
+        before: usize,
         parts: &[Part<'_>],
         grown: Grown,
     ) -> Result<(), TypeError> {
         let mut buf = buffer();
         let n = leaf::build(&mut buf, parts)?;
-        let before = LeafRef::parse(&path.leaf)?.len();
-        let row = node_row(self.object(), path.number);
+        let row = node_row(self.object(), way.number);
         let change = if n == 0 {
-            self.forget(path.number);
+            self.forget(way.number);
             rows.delete(row);
             Change::Gone
         } else {
-            self.settle(path.number);
+            self.settle(way.number);
             let leaf = LeafRef::parse(&buf)?;
             let more = n as i64 - before as i64;
             if is_large(&leaf, &(0..n)) {
-                self.split_leaf(rows, path.number, &leaf, grown)?
+                self.split_leaf(rows, way.number, &leaf, grown)?
             } else if n < before && n < LEAF_LEAST && buf.len() < LEAF_JOINED_BYTES {
                 Change::Small(std::mem::take(&mut buf), more)
             } else {
@@ -476,7 +520,7 @@ impl ZSet {
             }
         };
         keep(buf);
-        if matches!(change, Change::Count(0)) { Ok(()) } else { self.propagate(rows, path, change, grown) }
+        if matches!(change, Change::Count(0)) { Ok(()) } else { self.propagate(rows, way, change, grown) }
     }
 
     fn split_leaf<R: RowsMut + ?Sized>(
@@ -521,18 +565,29 @@ impl ZSet {
     fn propagate<R: RowsMut + ?Sized>(
         &mut self,
         rows: &mut R,
-        path: &Path,
+        way: &mut Way,
         mut change: Change,
         grown: Grown,
     ) -> Result<(), TypeError> {
-        let mut child = path.number;
-        for (depth, step) in path.steps.iter().enumerate().rev() {
+        let mut child = way.number;
+        let height = way.steps.len();
+        for (depth, step) in way.steps.iter_mut().enumerate().rev() {
+            let row = node_row(self.object(), step.number);
+            if let Change::Count(more) = change {
+                // As a rule a node gets another number in one place, and is not put together anew for that.
+                let view = NodeRef::parse(&step.node)?;
+                if let Some(patch) = view.count_patch(step.at, counted(view.count(step.at), more)?) {
+                    let old = std::mem::replace(&mut step.node, Value::new(b""));
+                    rows.patch(row, old, &[(patch.at, patch.bytes())]);
+                    child = step.number;
+                    continue;
+                }
+            }
             let mut node = load(&step.node)?;
             let entries = node.view().len();
-            let is_lowest = depth + 1 == path.steps.len();
+            let is_lowest = depth + 1 == height;
             let more = self.apply(rows, &mut node, step.at, (child, is_lowest), change)?;
             child = step.number;
-            let row = node_row(self.object(), child);
             let view = node.view();
             let left = view.len();
             change = if left == 0 {
@@ -548,9 +603,16 @@ impl ZSet {
             };
             keep(node.bytes);
         }
+        if let Change::Count(more) = change {
+            // A root of one entry may take in what lies below it.
+            let count = counted(self.root_count(way.root_at)?, more)?;
+            if (self.root()?.len() > 1 || height == 0) && self.note_root_count(way.root_at, count)? {
+                return Ok(());
+            }
+        }
         self.root_mut()?;
         let Some(mut root) = self.root.take() else { return Ok(()) };
-        let result = self.apply(rows, &mut root, path.root_at, (child, path.steps.is_empty()), change);
+        let result = self.apply(rows, &mut root, way.root_at, (child, height == 0), change);
         let result = result.and_then(|_| self.fit_root(rows, &mut root));
         self.root = Some(root);
         result
@@ -603,10 +665,9 @@ impl ZSet {
         change: Change,
     ) -> Result<i64, TypeError> {
         let count = node.view().count(at);
-        let grown = |more| count.checked_add_signed(more).ok_or_else(|| corrupt("a count is too small"));
         match change {
             Change::Count(more) => {
-                node.set_count(at, grown(more)?);
+                node.set_count(at, counted(count, more)?);
                 Ok(more)
             }
             Change::Split(left, others) => {
@@ -625,7 +686,7 @@ impl ZSet {
                 Ok(-(count as i64))
             }
             Change::Small(bytes, more) => {
-                node.set_count(at, grown(more)?);
+                node.set_count(at, counted(count, more)?);
                 if node.view().len() == 1 || !self.join(rows, node, at, is_leaf, &bytes)? {
                     rows.put(node_row(self.object(), child), &bytes);
                 }
