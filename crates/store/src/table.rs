@@ -10,6 +10,8 @@
 
 mod prefetch;
 
+pub use prefetch::Purpose;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::{Bound, RangeInclusive};

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ardb_base::id::{KeyspaceId, Offset};
+use ardb_commands::access::Accesses;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
 use ardb_log::SyncError;
@@ -169,7 +170,8 @@ impl Worker {
         for (at, &slot) in slots.iter().enumerate() {
             if is_large && at >= foreseen {
                 let coming = slots[at..].iter().map(|slot| self.connections[*slot].as_deref());
-                foreseen = at + foresee(&mut self.foresight, Flags::READONLY, coming, |db| view.keyspace(db));
+                let accesses = &server.shared.accesses;
+                foreseen = at + foresee(&mut self.foresight, accesses, Flags::READONLY, coming, |db| view.keyspace(db));
                 self.foresight.fetch(|keys| view.prefetch_keys(keys));
             }
             let Some(connection) = &mut self.connections[slot] else { continue };
@@ -240,6 +242,7 @@ impl Worker {
 /// their rows together: each search for itself would wait for memory several times. Gives how many connections were looked at.
 fn foresee<'c>(
     foresight: &mut Foresight,
+    accesses: &Accesses,
     kind: Flags,
     connections: impl Iterator<Item = Option<&'c Connection>>,
     keyspace: impl Fn(u32) -> KeyspaceId,
@@ -253,7 +256,10 @@ fn foresee<'c>(
             if !command.flags.has(kind) {
                 return false;
             }
-            command.keys.each(args, |index| room &= foresight.note(keyspace(session.db), args[index]));
+            command.keys.each(args, |index| {
+                let key = args[index];
+                room &= foresight.note(keyspace(session.db), key, || accesses.prefetch(session.db, key));
+            });
             room
         });
         if !room {
@@ -292,7 +298,8 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
         for at in 0..guests.len() {
             if is_large && at >= foreseen {
                 let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
-                foreseen = at + foresee(foresight, Flags::WRITE, coming, |db| batch.keyspace(db));
+                let accesses = &server.shared.accesses;
+                foreseen = at + foresee(foresight, accesses, Flags::WRITE, coming, |db| batch.keyspace(db));
                 foresight.fetch(|keys| batch.store().prefetch_keys(keys));
                 for guest in &guests[at..foreseen] {
                     foresee_members(foresight, &guest.connection, &batch);
