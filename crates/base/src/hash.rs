@@ -6,8 +6,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const SLOTS: u16 = 16384;
 
 /// `CRC16[n][byte]`: the sum of `byte` with `n` zero bytes behind it.
-static CRC16: [[u16; 256]; 4] = {
-    let mut tables = [[0u16; 256]; 4];
+static CRC16: [[u16; 256]; 8] = {
+    let mut tables = [[0u16; 256]; 8];
     let mut i = 0;
     while i < 256 {
         let mut crc = (i as u16) << 8;
@@ -20,7 +20,7 @@ static CRC16: [[u16; 256]; 4] = {
         i += 1;
     }
     let mut n = 1;
-    while n < 4 {
+    while n < 8 {
         let mut i = 0;
         while i < 256 {
             let crc = tables[n - 1][i];
@@ -35,20 +35,38 @@ static CRC16: [[u16; 256]; 4] = {
 /// CRC-16/XMODEM, which Redis Cluster uses for slots.
 #[must_use]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    // Four bytes at a time, whose sums do not wait for each other.
-    let (fours, rest) = bytes.as_chunks::<4>();
-    let crc = fours.iter().fold(0u16, |crc, [a, b, c, d]| {
-        CRC16[3][usize::from((crc >> 8) as u8 ^ a)]
-            ^ CRC16[2][usize::from(crc as u8 ^ b)]
-            ^ CRC16[1][usize::from(*c)]
-            ^ CRC16[0][usize::from(*d)]
+    // Eight and four bytes at a time, whose sums do not wait for each other.
+    let of = |n: usize, byte: u8| CRC16[n][usize::from(byte)];
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let crc = eights.iter().fold(0u16, |crc, &[a, b, c, d, e, f, g, h]| {
+        let first = of(7, (crc >> 8) as u8 ^ a) ^ of(6, crc as u8 ^ b);
+        first ^ of(5, c) ^ of(4, d) ^ of(3, e) ^ of(2, f) ^ of(1, g) ^ of(0, h)
     });
+    let (fours, rest) = rest.as_chunks::<4>();
+    let crc = fours
+        .iter()
+        .fold(crc, |crc, &[a, b, c, d]| of(3, (crc >> 8) as u8 ^ a) ^ of(2, crc as u8 ^ b) ^ of(1, c) ^ of(0, d));
     rest.iter().fold(crc, |crc, b| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ b)])
+}
+
+/// Whether there is a `{`; looks at eight bytes at a time.
+fn has_brace(key: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (eights, rest) = key.as_chunks::<8>();
+    // Such a byte becomes zero, and some highest bit stays exactly if there is a zero.
+    let zeros = eights.iter().fold(0, |zeros, eight| {
+        let rest = u64::from_ne_bytes(*eight) ^ (ONES * u64::from(b'{'));
+        zeros | (rest.wrapping_sub(ONES) & !rest & (ONES << 7))
+    });
+    zeros != 0 || rest.contains(&b'{')
 }
 
 /// The Redis Cluster slot of a key: only the text in the first non-empty `{...}` counts, if there is one.
 #[must_use]
 pub fn slot(key: &[u8]) -> u16 {
+    if !has_brace(key) {
+        return crc16(key) % SLOTS;
+    }
     let tag = key.iter().position(|&b| b == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         rest.iter().position(|&b| b == b'}').filter(|&close| close > 0).map(|close| &rest[..close])
@@ -87,6 +105,14 @@ mod tests {
         }
         assert_eq!(slot(b"foo"), 12182);
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        for len in 0..40 {
+            for brace in 0..len {
+                let mut key = vec![b'{' ^ 0x80; len];
+                assert!(!has_brace(&key));
+                key[brace] = b'{';
+                assert!(has_brace(&key));
+            }
+        }
         assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
         assert_eq!(slot(b"foo{{bar}}zap"), crc16(b"{bar") % SLOTS);
         assert_eq!(key_hash(b"foo") >> 50, 12182);

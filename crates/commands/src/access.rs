@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use ardb_base::prefetch::prefetch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Entries. Half a megabyte, so that noting an access stays within a processor's cache.
@@ -53,6 +54,12 @@ impl Accesses {
             start = self.start.load(Relaxed);
         }
         (now.saturating_sub(start) / 1000).min(u64::from(u32::MAX))
+    }
+
+    /// Has the processor bring what [`Accesses::note`] will look at for this key into its cache, and does not wait for it.
+    #[inline]
+    pub fn prefetch(&self, db: u32, key: &[u8]) {
+        prefetch(self.place(db, key).0);
     }
 
     /// The key was used at `now` (ms since 1970).

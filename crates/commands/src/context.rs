@@ -207,6 +207,8 @@ pub struct Ctx<'a> {
     pub effects: Effects,
     /// Changes made so far by the command at hand; 0 at its end means that it is not logged. Handlers add to it.
     pub dirty: u64,
+    /// Commands called so far, those that it nests too, for the server's statistics.
+    pub calls: u64,
     /// How deep the call is nested: 0 for a client's own command, 1 and more within EXEC or a script.
     pub depth: u32,
     /// Whether a script is calling.

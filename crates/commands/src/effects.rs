@@ -16,6 +16,15 @@ pub fn append_command(out: &mut Vec<u8>, args: &[&[u8]]) {
 }
 
 fn append_header(out: &mut Vec<u8>, kind: u8, n: usize) {
+    // Nearly all are short, and then the pieces have fixed lengths.
+    match n {
+        0..10 => return out.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']),
+        10..100 => {
+            let [tens, ones] = [n / 10, n % 10].map(|digit| b'0' + digit as u8);
+            return out.extend_from_slice(&[kind, tens, ones, b'\r', b'\n']);
+        }
+        _ => {}
+    }
     out.push(kind);
     let mut digits = [0u8; 20];
     let mut at = digits.len();

@@ -163,6 +163,7 @@ impl Harness {
             now: self.now,
             effects: Effects::default(),
             dirty: 0,
+            calls: 0,
             depth: 0,
             in_script: false,
             fault: None,

@@ -165,6 +165,7 @@ impl Applier {
         let mut ctx = node.ctx(rows, &mut self.reply, &mut self.session, Origin::Stream, now);
         dispatch::execute(&mut ctx, command, args);
         let fault = ctx.fault.take();
+        node.shared.stats.commands.add(ctx.calls);
         batch.next_command();
         self.commands += 1;
         node.host.followed(command, self.reply.bytes().first() == Some(&b'-'));

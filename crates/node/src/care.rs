@@ -128,6 +128,10 @@ impl Measured {
 #[derive(Debug, Default)]
 pub struct Foresight {
     rows: Vec<(u64, u64)>,
+    /// Keys that were noted, those that came again and again too.
+    noted: usize,
+    /// The last of them.
+    last_noted: Vec<u8>,
     last: Option<LastKey>,
 }
 
@@ -160,13 +164,21 @@ impl Foresight {
     /// Keys that are taken at most: what they need must stay in the cache until it is their turn.
     const MOST: usize = 128;
 
-    /// Notes a key of a keyspace. Gives whether there is room for another one.
+    /// Notes a key of a keyspace; `first` is called unless it was noted just before. Gives whether there is room for another one.
     #[inline]
-    pub fn note(&mut self, keyspace: KeyspaceId, key: &[u8]) -> bool {
-        if self.rows.len() < Self::MOST {
-            self.rows.push((keyspace.0, key_hash(key)));
+    pub fn note(&mut self, keyspace: KeyspaceId, key: &[u8], first: impl FnOnce()) -> bool {
+        if self.noted < Self::MOST {
+            self.noted += 1;
+            // Clients that write to one collection send its key with each request.
+            let again = self.rows.last().is_some_and(|(of, _)| *of == keyspace.0) && self.last_noted == key;
+            if !again {
+                self.rows.push((keyspace.0, key_hash(key)));
+                self.last_noted.clear();
+                self.last_noted.extend_from_slice(key);
+                first();
+            }
         }
-        self.rows.len() < Self::MOST
+        self.noted < Self::MOST
     }
 
     /// Notes the fields or members that a command names, if its key's value is held in rows. `rows` is asked for the key's row, which the command will need
@@ -207,6 +219,7 @@ impl Foresight {
             prefetch_keys(&self.rows);
         }
         self.rows.clear();
+        self.noted = 0;
     }
 }
 

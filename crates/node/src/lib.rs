@@ -83,6 +83,7 @@ impl<'a> Node<'a> {
             now,
             effects: Effects::default(),
             dirty: 0,
+            calls: 0,
             depth: 0,
             in_script: false,
             fault: None,

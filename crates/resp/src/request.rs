@@ -163,6 +163,11 @@ impl Parser {
         loop {
             match self.state {
                 State::Start => {
+                    if let Some(end) = whole(buf, self.at, args, limits) {
+                        (self.at, self.scanned) = (end.at, end.at);
+                        self.args = end.args;
+                        return Ok(Progress::Request { args: end.args });
+                    }
                     let Some(&first) = buf.get(self.at) else {
                         return Ok(Progress::Incomplete { wanted: self.at + 1 });
                     };
@@ -338,6 +343,56 @@ pub fn split_words(line: &mut [u8], mut word: impl FnMut(Range<usize>)) -> bool 
     }
 }
 
+/// Most arguments of a request that [`whole`] understands; what it has looked at in vain is looked at once more.
+const FEW_ARGS: usize = 32;
+
+/// The end of a request, and how many arguments it has.
+struct End {
+    at: usize,
+    args: usize,
+}
+
+/// Understands a request of few and short arguments that has come as a whole, which nearly all have: no state is kept from piece to piece, and numbers are
+/// read as they are looked for. Gives nothing, and adds nothing to `args`, if it is any other request or malformed.
+#[inline]
+fn whole(buf: &[u8], start: usize, args: &mut Vec<Range<usize>>, limits: Limits) -> Option<End> {
+    if buf.get(start) != Some(&b'*') || !limits.authenticated {
+        return None;
+    }
+    let (count, mut at) = short_line(buf, start + 1).filter(|(count, _)| (1..=FEW_ARGS).contains(count))?;
+    let before = args.len();
+    for _ in 0..count {
+        let end = match buf.get(at) {
+            Some(b'$') => short_line(buf, at + 1)
+                .filter(|(len, from)| *len as u64 <= limits.max_bulk && buf.len() - from >= len + 2),
+            _ => None,
+        };
+        let Some((len, from)) = end else {
+            args.truncate(before);
+            return None;
+        };
+        args.push(from..from + len);
+        at = from + len + 2;
+    }
+    Some(End { at, args: count })
+}
+
+/// The number of at most five digits, in its only valid form, that a line is from `at` on, and where the next line begins.
+#[inline]
+fn short_line(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+    let digit = |at: usize| buf.get(at).map(|byte| usize::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
+    let mut number = digit(at)?;
+    let mut at = at + 1;
+    while let Some(next) = digit(at) {
+        if number == 0 || number >= 10_000 {
+            return None;
+        }
+        number = number * 10 + next;
+        at += 1;
+    }
+    (buf.get(at) == Some(&b'\r') && at + 1 < buf.len()).then_some((number, at + 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,6 +520,43 @@ mod tests {
                 parser.rebase(keep, &mut args);
             }
             assert_eq!(got, expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_understood_at_once_is_what_is_understood_piece_by_piece() {
+        let long = [b"$100000\r\n", &[b'x'; 100_000][..], b"\r\n"].concat();
+        let many = [b"*33\r\n", &b"$1\r\na\r\n".repeat(33)[..]].concat();
+        let cases: [&[u8]; 10] = [
+            b"*1\r\n$4\r\nPING\r\n",
+            b"*2\r\n$0\r\n\r\n$10\r\n0123456789\r\n",
+            // Whatever follows the CR stands for the LF.
+            b"*1\rx$1\ryaxx",
+            b"*01\r\n$1\r\na\r\n",
+            b"*1\r\n$01\r\na\r\n",
+            b"*1\r\n$+1\r\na\r\n",
+            b"*1\r\n$99999999999999999999\r\na\r\n",
+            b"*1\r\n:1\r\na\r\n",
+            &[b"*1\r\n", &long[..]].concat(),
+            &many,
+        ];
+        for bytes in cases {
+            let mut args = Vec::new();
+            let mut parser = Parser::new();
+            let mut end = 0;
+            let piecewise = loop {
+                end = bytes.len().min(end + if end < 64 { 1 } else { 997 });
+                match parser.parse(&mut bytes[..end].to_vec(), &mut args, OPEN) {
+                    Ok(Progress::Incomplete { .. }) if end < bytes.len() => {}
+                    other => break other.map(|progress| (progress, parser.position())),
+                }
+            };
+            let mut at_once = Vec::new();
+            let mut parser = Parser::new();
+            let whole = parser.parse(&mut bytes[..end].to_vec(), &mut at_once, OPEN);
+            let whole = whole.map(|progress| (progress, parser.position()));
+            let start = bytes[..end.min(40)].escape_ascii();
+            assert_eq!((whole, at_once), (piecewise, args), "{start}");
         }
     }
 

@@ -66,7 +66,9 @@ impl CallStats {
         CallStats { rows, places, counts, errors: Mutex::default() }
     }
 
-    fn find(&self, command: &'static Command) -> Option<usize> {
+    /// The place of a command among the counters.
+    #[must_use]
+    pub fn place(&self, command: &'static Command) -> Option<usize> {
         let row = address(command);
         let mut at = home(row, self.places.len());
         loop {
@@ -78,21 +80,26 @@ impl CallStats {
         }
     }
 
-    /// The name of a command with that of its container.
+    /// The name of the command at a place with that of its container.
     #[must_use]
-    pub fn name(&self, command: &'static Command) -> &'static str {
-        self.find(command).map_or(command.name, |place| self.rows[place].1)
+    pub fn name(&self, place: usize) -> &'static str {
+        self.rows[place].1
     }
 
     /// Counts a call.
     pub fn called(&self, command: &'static Command, micros: u64, failed: bool) {
-        if let Some(place) = self.find(command) {
-            let calls = &self.counts[counter::line()][place];
-            calls.calls.fetch_add(1, Ordering::Relaxed);
-            calls.micros.fetch_add(micros, Ordering::Relaxed);
-            if failed {
-                calls.failed.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some(place) = self.place(command) {
+            self.add(place, 1, micros, u64::from(failed));
+        }
+    }
+
+    /// Counts calls of the command at a place, and how many of them failed.
+    pub fn add(&self, place: usize, calls: u64, micros: u64, failed: u64) {
+        let counts = &self.counts[counter::line()][place];
+        counts.calls.fetch_add(calls, Ordering::Relaxed);
+        counts.micros.fetch_add(micros, Ordering::Relaxed);
+        if failed > 0 {
+            counts.failed.fetch_add(failed, Ordering::Relaxed);
         }
     }
 

@@ -7,8 +7,8 @@ use ardb_commands::{Access, CmdError, Command, Ctx, Flags, Origin, Outcome, Sess
 use ardb_resp::Reply;
 
 use crate::clients::{ClientInfo, reply_mode};
-use crate::clock;
 use crate::server::Server;
+use crate::tally::Tally;
 
 /// All that a command runs with.
 pub struct Run<'a> {
@@ -31,17 +31,16 @@ impl<'a> Run<'a> {
         self.server.node().ctx(self.rows, self.out, self.session, self.origin, self.now)
     }
 
-    /// Runs a request of a client. `time` is when it begins, us since 1970, and then when it has ended: where one request follows another, the clock is
-    /// read once for each.
+    /// Runs a request of a client.
     pub fn request(
         self,
         info: &ClientInfo,
         command: &Result<&'static Command, CmdError>,
         args: &[&[u8]],
-        time: &mut i64,
+        tally: &mut Tally<'_>,
     ) -> Outcome {
         let server = self.server;
-        let start = *time;
+        let start = tally.time();
         let reply_start = self.out.len();
         let mut ctx = self.ctx();
         let outcome = match command {
@@ -50,21 +49,18 @@ impl<'a> Run<'a> {
                 Outcome::Done
             }
             Ok(command) => {
+                tally.begin(command);
                 if server.clients.monitors.load(Ordering::Relaxed) > 0 {
                     server.feed_monitors(info, ctx.session, command, args, start);
                 }
                 // What waits for EXEC is called, and counted, there.
                 let waits = dispatch::will_queue(ctx.session, command);
                 let outcome = dispatch::execute(&mut ctx, command, args);
-                *time = clock::unix_us();
-                let took = (*time - start).max(0) as u64;
-                server.stats.changes.add(ctx.dirty);
                 let failed = ctx.out.bytes().get(reply_start) == Some(&b'-');
-                if !waits || failed {
-                    server.calls.called(command, took, failed);
-                }
-                if !args[0].eq_ignore_ascii_case(command.name.as_bytes()) {
-                    ctx.session.last_command = server.calls.name(command);
+                let took = tally.end(&ctx, !waits || failed, failed);
+                // Only that of a subcommand is another one than its row has.
+                if tally.name().len() != command.name.len() {
+                    ctx.session.last_command = tally.name();
                 }
                 if !command.flags.has(Flags::SKIP_SLOWLOG) {
                     server.slowlog.consider(start, took, args, info, ctx.session);
@@ -77,14 +73,14 @@ impl<'a> Run<'a> {
             server.calls.replied_error(reply);
         }
         // What a subscription is confirmed with is a message, not a reply.
-        let message = command.as_ref().is_ok_and(|command| command.name.ends_with("subscribe"));
+        let message = || command.as_ref().is_ok_and(|command| command.name.ends_with("subscribe"));
         match info.reply_mode.load(Ordering::Relaxed) {
             reply_mode::ON => {}
-            reply_mode::OFF if message => {}
+            reply_mode::OFF if message() => {}
             reply_mode::OFF => out.truncate(reply_start),
             reply_mode::SKIP_NEXT => info.reply_mode.store(reply_mode::SKIP_NOW, Ordering::Relaxed),
             _ => {
-                if !message {
+                if !message() {
                     out.truncate(reply_start);
                 }
                 info.reply_mode.store(reply_mode::ON, Ordering::Relaxed);
@@ -95,7 +91,10 @@ impl<'a> Run<'a> {
 
     /// Runs a command once more that has been blocked, or one that comes from no client.
     pub fn again(self, command: &'static Command, args: &[&[u8]]) -> Outcome {
+        let server = self.server;
         let mut ctx = self.ctx();
-        dispatch::execute(&mut ctx, command, args)
+        let outcome = dispatch::execute(&mut ctx, command, args);
+        server.shared.stats.commands.add(ctx.calls);
+        outcome
     }
 }

@@ -26,6 +26,7 @@ pub mod slowlog;
 pub mod start;
 pub mod stats;
 pub mod survey;
+pub mod tally;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

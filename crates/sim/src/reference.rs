@@ -171,6 +171,7 @@ impl Reference {
                 now: UnixMs::MAX / 2,
                 effects: Effects::default(),
                 dirty: 0,
+                calls: 0,
                 depth: 0,
                 in_script: false,
                 fault: None,

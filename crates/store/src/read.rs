@@ -1,5 +1,6 @@
 //! The reading side: a reader a thread, a transaction a command (or a burst of them).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +11,7 @@ use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use crate::core::Core;
 use crate::readers::{IDLE, Slot};
+use crate::table::Purpose;
 use crate::view::View;
 
 /// Reads for one thread. It costs memory, not time, while it is not reading.
@@ -33,7 +35,7 @@ impl Reader {
             Some((_, view)) => view,
             None => unreachable!("read_point leaves a view"),
         });
-        ReadTxn { core: &self.core, slot: &self.slot, view, seq }
+        ReadTxn { core: &self.core, slot: &self.slot, view, seq, expiries: Cell::new(None) }
     }
 
     /// Brings a row into memory, so that a transaction that needs it while it holds the writer lock does not wait for the disk.
@@ -54,6 +56,8 @@ pub struct ReadTxn<'a> {
     slot: &'a Slot,
     view: MappedMutexGuard<'a, Arc<View>>,
     seq: u64,
+    /// The database whose keys with an expiry were counted last, and how many they were. It is asked before each command, and the counts have a lock.
+    expiries: Cell<Option<(u32, u64)>>,
 }
 
 impl ReadTxn<'_> {
@@ -73,7 +77,7 @@ impl ReadTxn<'_> {
     /// Has the processor bring what is known of the rows of keys into its cache: those that have changed lately, and whether the engine has others. Each
     /// is given by its keyspace and its hash.
     pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
-        self.view.prefetch_keys(rows);
+        self.view.prefetch_keys(rows, Purpose::Read);
     }
 
     /// Whether it is known without the engine what the row is, so that [`Rows::get`] will not wait for the disk, unless the cache forgets it first.
@@ -111,7 +115,14 @@ impl Rows for ReadTxn<'_> {
     }
 
     fn expiry_count(&self, db: u32) -> u64 {
-        self.view.counts.at(db, self.seq).1
+        match self.expiries.get() {
+            Some((of, count)) if of == db => count,
+            _ => {
+                let count = self.view.counts.at(db, self.seq).1;
+                self.expiries.set(Some((db, count)));
+                count
+            }
+        }
     }
 }
 

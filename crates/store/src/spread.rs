@@ -118,25 +118,63 @@ impl<T> Spread<T> {
     /// The value of a key.
     #[inline]
     pub fn get(&self, key: u64) -> Option<&T> {
-        let (leaf, shared) = match &self.tree {
-            None => (&self.first, self.shared),
-            Some(tree) => tree.leaf(tree.place(key, self.shared), self.shared),
-        };
+        let (leaf, shared) = self.leaf(key);
         leaf.locate(key, shared).ok().map(|at| &leaf.values[at])
     }
 
-    /// Has the processor bring the memory that [`Spread::get`] will look at for this key into its cache, and does not wait for it.
     #[inline]
-    pub fn prefetch(&self, key: u64) {
-        let (leaf, shared) = match &self.tree {
+    fn leaf(&self, key: u64) -> (&Leaf<T>, u32) {
+        match &self.tree {
             None => (&self.first, self.shared),
             Some(tree) => tree.leaf(tree.place(key, self.shared), self.shared),
-        };
+        }
+    }
+
+    /// Has the processor bring what [`Spread::get`] will look at first for this key into its cache, and does not wait for it: the directory. Whether there is one.
+    #[inline]
+    pub fn prefetch_tree(&self) -> bool {
+        let Some(tree) = &self.tree else { return false };
+        prefetch(&**tree);
+        true
+    }
+
+    /// As [`Spread::prefetch_tree`], the next step: the key's place there, and the leaves of a small one.
+    #[inline]
+    pub fn prefetch_place(&self, key: u64) {
+        if let Some(tree) = &self.tree {
+            prefetch(&tree.places[tree.place(key, self.shared)]);
+            tree.leaves.iter().take(2).for_each(prefetch);
+        }
+    }
+
+    /// As [`Spread::prefetch_tree`], the next step: where the key's leaf lies.
+    #[inline]
+    pub fn prefetch_leaf(&self, key: u64) {
+        if let Some(tree) = &self.tree {
+            prefetch(&tree.leaves[tree.places[tree.place(key, self.shared)] as usize]);
+        }
+    }
+
+    /// As [`Spread::prefetch_tree`], the next step: the keys of the leaf among which this one is looked for.
+    #[inline]
+    pub fn prefetch_keys(&self, key: u64) {
+        /// A guess is seldom off by more: the square root of a leaf's length.
+        const OFF: usize = 4;
+        let (leaf, shared) = self.leaf(key);
         let at = leaf.guess(key, shared);
-        if let (Some(key), Some(value)) = (leaf.keys.get(at), leaf.values.get(at)) {
-            prefetch(key);
-            prefetch(value);
-            // Values lie across lines, and the guess may be off by one or two.
+        if let Some(last) = leaf.keys.len().checked_sub(1) {
+            prefetch(&leaf.keys[at.saturating_sub(OFF).min(last)]);
+            prefetch(&leaf.keys[(at + OFF).min(last)]);
+        }
+    }
+
+    /// As [`Spread::prefetch_tree`], the last step: the value. A guess of its place would be off by a line or several.
+    #[inline]
+    pub fn prefetch_value(&self, key: u64) {
+        let (leaf, shared) = self.leaf(key);
+        if let Ok(at) = leaf.locate(key, shared) {
+            prefetch(&leaf.values[at]);
+            // Values lie across lines.
             if let Some(next) = leaf.values.get(at + 1) {
                 prefetch(next);
             }

@@ -12,6 +12,8 @@ mod patch;
 mod prefetch;
 mod shard;
 
+pub use prefetch::Purpose;
+
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -15,7 +15,7 @@ use crate::core::{Core, Writer};
 use crate::error::CommitError;
 use crate::place::Place;
 use crate::position::db_to_u32;
-use crate::table::Undo;
+use crate::table::{Purpose, Undo};
 
 /// The frame being built: the effects of the open batch as bytes of the replication stream.
 #[derive(Debug, Default)]
@@ -145,12 +145,12 @@ impl<'a> WriteTxn<'a> {
 
     /// As [`crate::ReadTxn::prefetch_keys`].
     pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
-        self.writer.view.1.prefetch_keys(rows);
+        self.writer.view.1.prefetch_keys(rows, Purpose::Write);
     }
 
     /// As [`WriteTxn::prefetch_keys`], for rows of fields and members, given by object and hash.
     pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
-        self.writer.view.1.prefetch_members(rows);
+        self.writer.view.1.prefetch_members(rows, Purpose::Write);
     }
 
     /// The frame being built.

@@ -4,6 +4,8 @@
 //! was active when it was next overwritten can see it, so a chain holds at most one version for each such reader plus the newest
 //! committed one and the writer's own.
 
+use ardb_base::prefetch::prefetch;
+
 /// What pushing a version did, and what undoes it.
 #[derive(Debug)]
 pub enum Pushed<T> {
@@ -53,15 +55,19 @@ impl<T> Versions<T> {
         &mut self.value
     }
 
-    /// The version before the newest.
-    #[inline]
-    pub fn older(&self) -> Option<&T> {
-        self.older.as_ref().map(|node| &node.value)
-    }
-
     /// Whether older versions are kept.
     pub fn is_single(&self) -> bool {
         self.older.is_none()
+    }
+
+    /// Has the processor bring what [`Versions::push`] will look at besides this into its cache, and does not wait for it.
+    #[inline]
+    pub fn prefetch_older(&self) {
+        if let Some(node) = &self.older {
+            prefetch(&node.seq);
+            // It may lie across two lines.
+            prefetch(&node.older);
+        }
     }
 
     /// The version that a reader at `snapshot` sees.

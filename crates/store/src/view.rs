@@ -19,7 +19,7 @@ use crate::cache::RowCache;
 use crate::catalog::Counts;
 use crate::readers::Slot;
 use crate::scan;
-use crate::table::{Lookup, Table, Window};
+use crate::table::{Lookup, Purpose, Table, Window};
 
 thread_local! {
     static ENGINE_READS: Cell<u64> = const { Cell::new(0) };
@@ -141,16 +141,16 @@ impl View {
     }
 
     /// Has the processor bring what [`View::get`] looks at first into its cache. Keys are given by their keyspace and their hash.
-    pub fn prefetch_keys(&self, rows: &[(u64, u64)]) {
-        self.active.prefetch_keys(rows);
+    pub fn prefetch_keys(&self, rows: &[(u64, u64)], purpose: Purpose) {
+        self.active.prefetch_keys(rows, purpose);
         for &(keyspace, order) in rows {
             self.engine.prefetch(&RowKey::new(Space::Key, keyspace, order, b""));
         }
     }
 
     /// As [`View::prefetch_keys`], for rows of fields and members. They are given by their object and their hash.
-    pub fn prefetch_members(&self, rows: &[(u64, u64)]) {
-        self.active.prefetch_members(rows);
+    pub fn prefetch_members(&self, rows: &[(u64, u64)], purpose: Purpose) {
+        self.active.prefetch_members(rows, purpose);
         for &(object, order) in rows {
             self.engine.prefetch(&RowKey::new(Space::Member, object, order, b""));
         }

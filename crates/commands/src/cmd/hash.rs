@@ -3,6 +3,7 @@
 use ardb_base::extended::Extended;
 use ardb_base::number;
 use ardb_resp::Reply;
+use ardb_types::At;
 use ardb_types::hash::Hash;
 
 use super::args::{int, is};
@@ -31,15 +32,21 @@ fn set_pairs(ctx: &mut Ctx<'_>, args: &[&[u8]], name: &str) -> Result<i64, CmdEr
     for pair in args[2..].chunks_exact(2) {
         new += i64::from(hash.insert(&mut ctx.rows, pair[0], pair[1])?);
     }
-    save(ctx, hash, args[1], "hset", args.len() as u64 / 2 - 1);
+    save_at(ctx, hash, &at, "hset", args.len() as u64 / 2 - 1);
     Ok(new)
 }
 
 /// Writes the key's row after a change of `changes` fields, and tells who wants to know.
 fn save(ctx: &mut Ctx<'_>, hash: Hash, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    save_at(ctx, hash, &at, event, changes);
+}
+
+/// As [`save`], where the key's place is known already.
+fn save_at(ctx: &mut Ctx<'_>, hash: Hash, at: &At<'_>, event: &str, changes: u64) {
+    let key = at.key;
     let fresh = hash.collection().is_fresh();
-    let stays = hash.save(&mut ctx.rows, &at);
+    let stays = hash.save(&mut ctx.rows, at);
     ctx.modified(key);
     if fresh && stays {
         ctx.notify(Events::NEW, "new", key);

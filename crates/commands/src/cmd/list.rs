@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use ardb_engine::Direction;
+use ardb_types::At;
 use ardb_types::list::{End, List};
 
 use super::args::{int, is};
@@ -20,8 +21,14 @@ pub(super) fn open(ctx: &Ctx<'_>, key: &[u8]) -> Result<Option<List>, CmdError> 
 /// Writes the key's row after `changes` elements changed, and tells who wants to know.
 pub(super) fn save(ctx: &mut Ctx<'_>, list: List, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    save_at(ctx, list, &at, event, changes);
+}
+
+/// As [`save`], where the key's place is known already.
+fn save_at(ctx: &mut Ctx<'_>, list: List, at: &At<'_>, event: &str, changes: u64) {
+    let key = at.key;
     let fresh = list.collection().is_fresh();
-    let stays = list.save(&mut ctx.rows, &at);
+    let stays = list.save(&mut ctx.rows, at);
     ctx.modified(key);
     if fresh && stays {
         ctx.notify(Events::NEW, "new", key);
@@ -44,8 +51,9 @@ pub(super) fn pop_event(end: End) -> &'static str {
 }
 
 fn push(ctx: &mut Ctx<'_>, args: &[&[u8]], end: End, only_existing: bool) -> CmdResult {
+    let at = ctx.at(args[1]);
     let mut list = if only_existing {
-        match open(ctx, args[1])? {
+        match List::open(&ctx.rows, &at)? {
             Some(list) => list,
             None => {
                 ctx.out.int(0);
@@ -53,14 +61,13 @@ fn push(ctx: &mut Ctx<'_>, args: &[&[u8]], end: End, only_existing: bool) -> Cmd
             }
         }
     } else {
-        let at = ctx.at(args[1]);
         List::open_or_create(&ctx.rows, &at)?
     };
     for value in &args[2..] {
         list.push(&mut ctx.rows, end, value)?;
     }
     let len = list.len();
-    save(ctx, list, args[1], push_event(end), args.len() as u64 - 2);
+    save_at(ctx, list, &at, push_event(end), args.len() as u64 - 2);
     if only_existing {
         // LPUSHX takes one value only before Redis 4.0.
         let mut effect = args.to_vec();
@@ -105,14 +112,14 @@ pub(super) fn log_pops(ctx: &mut Ctx<'_>, key: &[u8], end: End, count: u64, left
 }
 
 /// Pops up to `count` elements into the reply as bulk strings, saves, and logs. How many they were.
-pub(super) fn pop_many(ctx: &mut Ctx<'_>, mut list: List, key: &[u8], end: End, count: u64) -> Result<u64, CmdError> {
+pub(super) fn pop_many(ctx: &mut Ctx<'_>, mut list: List, at: &At<'_>, end: End, count: u64) -> Result<u64, CmdError> {
     let count = count.min(list.len());
     for _ in 0..count {
         list.pop_to(&mut ctx.rows, end, &mut |value| ctx.out.bulk(value))?;
     }
     let left = list.len();
-    save(ctx, list, key, pop_event(end), count);
-    log_pops(ctx, key, end, count, left);
+    save_at(ctx, list, at, pop_event(end), count);
+    log_pops(ctx, at.key, end, count, left);
     Ok(count)
 }
 
@@ -126,17 +133,17 @@ fn pop(ctx: &mut Ctx<'_>, args: &[&[u8]], end: End, name: &str) -> CmdResult {
             Some(u64::try_from(int(text).map_err(|_| error::MUST_BE_POSITIVE)?).map_err(|_| error::MUST_BE_POSITIVE)?)
         }
     };
-    let list = open(ctx, args[1])?;
-    match (list, count) {
+    let at = ctx.at(args[1]);
+    match (List::open(&ctx.rows, &at)?, count) {
         (None, None) => ctx.out.null(),
         (None, Some(_)) => ctx.out.null_array(),
         (Some(_), Some(0)) => ctx.out.array(0),
         (Some(list), None) => {
-            pop_many(ctx, list, args[1], end, 1)?;
+            pop_many(ctx, list, &at, end, 1)?;
         }
         (Some(list), Some(count)) => {
             ctx.out.array(count.min(list.len()) as usize);
-            pop_many(ctx, list, args[1], end, count)?;
+            pop_many(ctx, list, &at, end, count)?;
         }
     }
     Ok(Outcome::Done)

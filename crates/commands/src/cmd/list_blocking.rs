@@ -121,10 +121,11 @@ fn pop_first(ctx: &mut Ctx<'_>, args: &[&[u8]], end: End) -> CmdResult {
     let until = parse_timeout(ctx, args[args.len() - 1])?;
     let keys = &args[1..args.len() - 1];
     for key in keys {
-        if let Some(list) = open(ctx, key)? {
+        let at = ctx.at(key);
+        if let Some(list) = List::open(&ctx.rows, &at)? {
             ctx.out.array(2);
             ctx.out.bulk(key);
-            pop_many(ctx, list, key, end, 1)?;
+            pop_many(ctx, list, &at, end, 1)?;
             return Ok(Outcome::Done);
         }
     }
@@ -176,11 +177,12 @@ impl<'a> Multi<'a> {
 
     fn run(&self, ctx: &mut Ctx<'_>) -> Result<bool, CmdError> {
         for key in self.keys {
-            if let Some(list) = open(ctx, key)? {
+            let at = ctx.at(key);
+            if let Some(list) = List::open(&ctx.rows, &at)? {
                 ctx.out.array(2);
                 ctx.out.bulk(key);
                 ctx.out.array(self.count.min(list.len()) as usize);
-                pop_many(ctx, list, key, self.end, self.count)?;
+                pop_many(ctx, list, &at, self.end, self.count)?;
                 return Ok(true);
             }
         }

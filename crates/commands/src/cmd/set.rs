@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 
 use ardb_base::number;
 use ardb_resp::Reply;
-use ardb_types::TypeError;
 use ardb_types::keyspace;
 use ardb_types::set::Set;
 use ardb_types::value::{Item, ItemWalk};
+use ardb_types::{At, TypeError};
 
 use super::args::{int, is};
 use super::scan;
@@ -25,8 +25,14 @@ fn open(ctx: &Ctx<'_>, key: &[u8]) -> Result<Option<Set>, CmdError> {
 /// Writes the key's row after `changes` members came or went, and tells who wants to know.
 fn save(ctx: &mut Ctx<'_>, set: Set, key: &[u8], event: &str, changes: u64) {
     let at = ctx.at(key);
+    save_at(ctx, set, &at, event, changes);
+}
+
+/// As [`save`], where the key's place is known already.
+fn save_at(ctx: &mut Ctx<'_>, set: Set, at: &At<'_>, event: &str, changes: u64) {
+    let key = at.key;
     let fresh = set.collection().is_fresh();
-    let stays = set.save(&mut ctx.rows, &at);
+    let stays = set.save(&mut ctx.rows, at);
     ctx.modified(key);
     if fresh && stays {
         ctx.notify(Events::NEW, "new", key);
@@ -47,7 +53,7 @@ fn sadd(ctx: &mut Ctx<'_>, args: &[&[u8]]) -> CmdResult {
         new += u64::from(set.insert(&mut ctx.rows, member)?);
     }
     if new > 0 {
-        save(ctx, set, args[1], "sadd", new);
+        save_at(ctx, set, &at, "sadd", new);
     }
     ctx.out.size(new);
     Ok(Outcome::Done)

@@ -22,6 +22,7 @@ use super::mailbox::Message;
 use super::worker::Worker;
 use crate::clock;
 use crate::server::Server;
+use crate::tally::Tally;
 
 /// Requests of one connection that are executed or looked at in one go.
 const REQUESTS: usize = 256;
@@ -121,7 +122,7 @@ impl Connection {
         let (mut looks, mut slow) = (0, 0);
         let mut count = |(more, of_them)| (looks, slow) = (looks + more, slow + of_them);
         let mut left = REQUESTS;
-        let mut time = clock::unix_us();
+        let mut tally = Tally::new(server);
         while left > 0
             && !self.killed()
             && self.only_reads()
@@ -129,7 +130,7 @@ impl Connection {
             && !self.needs_writer(server, &view)
         {
             let measured = Measured::begin(clock::monotonic);
-            let waiting = self.step(server, Access::Read(&view), time / 1000, &mut time);
+            let waiting = self.step(server, Access::Read(&view), tally.time() / 1000, &mut tally);
             count(measured.end(slow_after));
             debug_assert!(waiting.is_none(), "a command that may block takes the lock");
             left -= 1;

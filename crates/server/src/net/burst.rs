@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ardb_base::id::{KeyspaceId, Offset};
+use ardb_commands::access::Accesses;
 use ardb_commands::{Access, Flags, Origin, Outcome, dispatch};
 use ardb_engine::Rows;
 use ardb_log::SyncError;
@@ -29,6 +30,7 @@ use crate::blocking::{self, Waiting};
 use crate::clock;
 use crate::execute::Run;
 use crate::server::Server;
+use crate::tally::Tally;
 
 /// Commands that one thread runs under the lock before the others get their turn.
 const COMMANDS: usize = 4096;
@@ -70,14 +72,19 @@ impl Connection {
 
     /// Whether its next request takes the writer lock.
     pub(super) fn needs_writer(&self, server: &Server, view: &dyn Rows) -> bool {
-        let Some(session) = &self.session else { return false };
+        let (Some(session), Some(Ok(command))) = (&self.session, self.input.next().map(|request| &request.command))
+        else {
+            return false;
+        };
+        if dispatch::needs_writer(session, command) {
+            return true;
+        }
+        if !command.flags.has(Flags::READONLY) || view.expiry_count(session.db) == 0 {
+            return false;
+        }
         let mut needs = false;
-        self.input.each(|request, args| {
-            if let Ok(command) = &request.command {
-                needs = dispatch::needs_writer(session, command)
-                    || (view.expiry_count(session.db) > 0
-                        && dispatch::meets_due_key(view, &server.shared, session, command, args, clock::unix_ms()));
-            }
+        self.input.each(|_, args| {
+            needs = dispatch::meets_due_key(view, &server.shared, session, command, args, clock::unix_ms());
             false
         });
         needs
@@ -90,46 +97,40 @@ impl Connection {
         input.take(|_, args| {
             let rows = Access::Read(rows);
             let run = Run { server, rows, session: client, out, origin: Origin::Client, now };
-            run.request(info, &Err(ardb_commands::error::BUSY_SCRIPT), args, &mut clock::unix_us());
+            run.request(info, &Err(ardb_commands::error::BUSY_SCRIPT), args, &mut Tally::new(server));
         });
     }
 
-    /// Runs its next request, at `now` (ms since 1970) for the data and at `time` (us; see [`Run::request`]) for the statistics. Gives the waiting client
-    /// if it blocks.
-    pub(super) fn step(&mut self, server: &Arc<Server>, rows: Access<'_>, now: i64, time: &mut i64) -> Option<Waiting> {
-        let mut client = self.session.take()?;
+    /// Runs its next request, at `now` (ms since 1970) for the data. Gives the waiting client if it blocks.
+    pub(super) fn step(
+        &mut self,
+        server: &Arc<Server>,
+        rows: Access<'_>,
+        now: i64,
+        tally: &mut Tally<'_>,
+    ) -> Option<Waiting> {
+        let Connection { input, out, info, session, closing, .. } = self;
+        let client = session.as_mut()?;
         let db = client.db;
-        let Connection { input, out, info, .. } = self;
         let blocked = input.take(|command, args| {
             // Shortened to the life of the call, which all parts of a `Run` share.
             let rows = match rows {
                 Access::Read(rows) => Access::Read(rows),
                 Access::Write(transaction) => Access::Write(&mut *transaction),
             };
-            let run = Run { server, rows, session: &mut client, out, origin: Origin::Client, now };
-            match (run.request(info, command, args, time), command) {
+            let run = Run { server, rows, session: client, out, origin: Origin::Client, now };
+            match (run.request(info, command, args, tally), command) {
                 (Outcome::Block(block), Ok(command)) => {
                     Some((block, *command, args.iter().map(|arg| arg.to_vec()).collect::<Vec<_>>()))
                 }
                 _ => None,
             }
         });
-        self.closing |= client.close_after_reply;
-        match blocked.flatten() {
-            None => {
-                self.session = Some(client);
-                None
-            }
-            Some((block, command, args)) => Some(Waiting {
-                session: client,
-                command,
-                args,
-                block,
-                db,
-                ticket: 0,
-                thread: self.info.thread.load(Ordering::Relaxed),
-            }),
-        }
+        *closing |= client.close_after_reply;
+        let (block, command, args) = blocked.flatten()?;
+        // Only a client that waits takes its state with it: it is large, and commands follow one another quickly.
+        let session = session.take()?;
+        Some(Waiting { session, command, args, block, db, ticket: 0, thread: info.thread.load(Ordering::Relaxed) })
     }
 }
 
@@ -164,12 +165,13 @@ impl Worker {
         let server = &self.server;
         let view = self.reader.begin();
         let (mut asked, mut ran) = (false, false);
-        let mut time = clock::unix_us();
+        let mut tally = Tally::new(server);
         let (is_large, mut foreseen) = (view.is_large(), 0);
         for (at, &slot) in slots.iter().enumerate() {
             if is_large && at >= foreseen {
                 let coming = slots[at..].iter().map(|slot| self.connections[*slot].as_deref());
-                foreseen = at + foresee(&mut self.foresight, Flags::READONLY, coming, |db| view.keyspace(db));
+                let accesses = &server.shared.accesses;
+                foreseen = at + foresee(&mut self.foresight, accesses, Flags::READONLY, coming, |db| view.keyspace(db));
                 self.foresight.fetch(|keys| view.prefetch_keys(keys));
             }
             let Some(connection) = &mut self.connections[slot] else { continue };
@@ -189,7 +191,8 @@ impl Worker {
                 // Once the engine is asked at all, each request is timed: among others that are quick a quick look into it would seem slow.
                 let (before, measured) =
                     (ardb_store::engine_reads(), self.asks_engine.then(|| Measured::begin(clock::monotonic)));
-                let waiting = connection.step(server, Access::Read(&view), time / 1000, &mut time);
+                let now = tally.time() / 1000;
+                let waiting = connection.step(server, Access::Read(&view), now, &mut tally);
                 debug_assert!(waiting.is_none(), "a command that may block takes the lock");
                 if let Some(measured) = measured {
                     let (looks, slow) = measured.end(self.care.slow_after());
@@ -240,6 +243,7 @@ impl Worker {
 /// their rows together: each search for itself would wait for memory several times. Gives how many connections were looked at.
 fn foresee<'c>(
     foresight: &mut Foresight,
+    accesses: &Accesses,
     kind: Flags,
     connections: impl Iterator<Item = Option<&'c Connection>>,
     keyspace: impl Fn(u32) -> KeyspaceId,
@@ -253,7 +257,10 @@ fn foresee<'c>(
             if !command.flags.has(kind) {
                 return false;
             }
-            command.keys.each(args, |index| room &= foresight.note(keyspace(session.db), args[index]));
+            command.keys.each(args, |index| {
+                let key = args[index];
+                room &= foresight.note(keyspace(session.db), key, || accesses.prefetch(session.db, key));
+            });
             room
         });
         if !room {
@@ -286,13 +293,14 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
         };
         let mut batch = Batch::new(&mut txn, clock::unix_ms());
         let (started, now) = (Instant::now(), batch.now());
-        let mut time = clock::unix_us();
+        let mut tally = Tally::new(server);
         let mut commands = 0;
         let (is_large, mut foreseen) = (batch.store().is_large(), 0);
         for at in 0..guests.len() {
             if is_large && at >= foreseen {
                 let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
-                foreseen = at + foresee(foresight, Flags::WRITE, coming, |db| batch.keyspace(db));
+                let accesses = &server.shared.accesses;
+                foreseen = at + foresee(foresight, accesses, Flags::WRITE, coming, |db| batch.keyspace(db));
                 foresight.fetch(|keys| batch.store().prefetch_keys(keys));
                 for guest in &guests[at..foreseen] {
                     foresee_members(foresight, &guest.connection, &batch);
@@ -301,14 +309,14 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
                 foresight.forget();
             }
             let connection = &mut guests[at].connection;
-            let mut replies = Replies::new(&connection.out);
+            let mut replies = Replies::new(&connection.out, connection.input.waiting().min(COMMANDS - commands));
             while commands < COMMANDS
                 && !connection.killed()
                 && connection.runnable_now(server)
                 && !connection.shuns_writer()
             {
                 let depends = connection.depends_on_data();
-                let waiting = connection.step(server, Access::Write(&mut batch), now, &mut time);
+                let waiting = connection.step(server, Access::Write(&mut batch), now, &mut tally);
                 batch.next_command();
                 commands += 1;
                 if let Some(waiting) = waiting {
@@ -334,6 +342,8 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
                 break;
             }
         }
+        // Before others see what it has counted.
+        drop(tally);
         server.stats.commits.add(1);
         if gates.abandon_script.load(Ordering::SeqCst) {
             Err("the server ends in the middle of a script".into())

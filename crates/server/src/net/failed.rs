@@ -32,10 +32,10 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// None so far.
+    /// None so far, and so many that may come.
     #[must_use]
-    pub fn new(out: &Reply) -> Replies {
-        Replies { start: out.len(), ends: Vec::new(), parked: false }
+    pub fn new(out: &Reply, expected: usize) -> Replies {
+        Replies { start: out.len(), ends: Vec::with_capacity(expected), parked: false }
     }
 
     /// A command has written its reply, or none if the client wants none.
@@ -88,7 +88,7 @@ mod tests {
     fn only_replies_that_depend_on_the_data_become_errors() {
         let mut out = Reply::new(Protocol::Resp2);
         out.raw(b"+OK\r\n");
-        let mut replies = Replies::new(&out);
+        let mut replies = Replies::new(&out, 4);
         for (reply, depends) in [(":1\r\n", true), ("+OK\r\n", false), ("", true), ("*2\r\n:1\r\n:2\r\n", true)] {
             out.raw(reply.as_bytes());
             replies.ran(&out, depends);

@@ -49,6 +49,8 @@ pub struct Input {
     parser: Parser,
     ranges: Vec<Range<usize>>,
     requests: VecDeque<Request>,
+    /// The command, or the container of subcommands, that was named last.
+    last: Option<&'static Command>,
     /// Ranges of requests that have been executed, at the front of `ranges`.
     done: usize,
     /// The length from which the unfinished request can go on.
@@ -97,7 +99,18 @@ impl Input {
             match self.parser.parse(&mut self.buf[..self.filled], &mut self.ranges, limits) {
                 Ok(Progress::Request { args: count }) => {
                     let buf = &self.buf;
-                    let command = with_args(buf, &self.ranges[first..], |args| dispatch::resolve(table, args));
+                    let last = &mut self.last;
+                    let command = with_args(buf, &self.ranges[first..], |args| {
+                        // Most requests name the command that the one before has named.
+                        let same = last.filter(|last| last.name.as_bytes().eq_ignore_ascii_case(args[0]));
+                        match same.or_else(|| table.find(args[0])) {
+                            Some(command) => {
+                                *last = Some(command);
+                                dispatch::resolve_in(command, args)
+                            }
+                            None => dispatch::resolve(table, args),
+                        }
+                    });
                     self.requests.push_back(Request { first, count, command });
                 }
                 Ok(Progress::Empty) => {}
@@ -214,19 +227,41 @@ impl Input {
     }
 }
 
-/// Calls `run` with the slices of `buf` that `ranges` name. Few arguments cost no allocation.
+/// Calls `run` with the slices of `buf` that `ranges` name. Few arguments cost no allocation, and the fewer they are, the less is prepared for them: this is
+/// done several times for each request.
+#[inline]
 fn with_args<R>(buf: &[u8], ranges: &[Range<usize>], run: impl FnOnce(&[&[u8]]) -> R) -> R {
-    const FEW: usize = 12;
-    if ranges.len() <= FEW {
-        let mut args: [&[u8]; FEW] = [&[]; FEW];
-        for (arg, range) in args.iter_mut().zip(ranges) {
-            *arg = &buf[range.clone()];
+    let count = ranges.len();
+    let (few, some, many, all);
+    let args: &[&[u8]] = match count {
+        0..=4 => {
+            few = slices::<4>(buf, ranges);
+            &few[..count]
         }
-        run(&args[..ranges.len()])
-    } else {
-        let args: Vec<&[u8]> = ranges.iter().map(|range| &buf[range.clone()]).collect();
-        run(&args)
+        5..=12 => {
+            some = slices::<12>(buf, ranges);
+            &some[..count]
+        }
+        13..=24 => {
+            many = slices::<24>(buf, ranges);
+            &many[..count]
+        }
+        _ => {
+            all = ranges.iter().map(|range| &buf[range.clone()]).collect::<Vec<_>>();
+            &all
+        }
+    };
+    run(args)
+}
+
+/// The slices of `buf` that the first `N` of `ranges` name; empty ones behind the last.
+#[inline]
+fn slices<'b, const N: usize>(buf: &'b [u8], ranges: &[Range<usize>]) -> [&'b [u8]; N] {
+    let mut slices: [&[u8]; N] = [&[]; N];
+    for (slice, range) in slices.iter_mut().zip(ranges) {
+        *slice = &buf[range.clone()];
     }
+    slices
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl ReadAhead {
             let is_large = view.is_large();
             let result = each(&mut |db, key| {
                 if is_large {
-                    foresight.note(view.keyspace(db), key);
+                    foresight.note(view.keyspace(db), key, || server.shared.accesses.prefetch(db, key));
                 }
                 let high = care.is_high();
                 if !care.look() {
