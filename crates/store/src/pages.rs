@@ -196,7 +196,7 @@ mod tests {
                     model.insert(place, step);
                 }
                 3 => {
-                    let even = |value: &u64| value % 2 == 0;
+                    let even = |value: &u64| value.is_multiple_of(2);
                     let expected = model.get(&place).copied().filter(even);
                     assert_eq!(pages.remove_if(place, even), expected, "seed {seed} step {step}");
                     if expected.is_some() {
