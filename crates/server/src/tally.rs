@@ -25,7 +25,7 @@ pub struct Tally<'s> {
     ticks: i64,
     /// Commands of the run that have ended since.
     untimed: u32,
-    /// The clock is read after each command, since a slow one might be missed otherwise.
+    /// The clock is read after each command, since a slow one might be missed otherwise, or somebody wants to know when each began.
     is_exact: bool,
     /// The command whose calls these are, with its place among the counters and its name there.
     run: Option<(&'static Command, Option<usize>, &'static str)>,
@@ -67,8 +67,11 @@ impl<'s> Tally<'s> {
         let place = self.server.calls.place(command);
         let name = place.map_or(command.name, |place| self.server.calls.name(place));
         self.run = Some((command, place, name));
-        let limit = self.server.slowlog.limit.load(Ordering::Relaxed);
-        self.is_exact = !is_blind(command) || (0..clock::TICK.as_micros() as i64).contains(&limit);
+        let server = self.server;
+        let limit = server.slowlog.limit.load(Ordering::Relaxed);
+        // Monitors are told when each command began.
+        let is_watched = server.clients.monitors.load(Ordering::Relaxed) > 0;
+        self.is_exact = !is_blind(command) || is_watched || (0..clock::TICK.as_micros() as i64).contains(&limit);
     }
 
     /// The name of the command at hand with that of its container.

@@ -168,15 +168,21 @@ impl Worker {
         let mut tally = Tally::new(server);
         let (is_large, mut foreseen) = (view.is_large(), 0);
         for (at, &slot) in slots.iter().enumerate() {
-            if is_large && at >= foreseen {
-                let coming = slots[at..].iter().map(|slot| self.connections[*slot].as_deref());
-                let accesses = &server.shared.accesses;
-                foreseen = at + foresee(&mut self.foresight, accesses, Flags::READONLY, coming, |db| view.keyspace(db));
-                self.foresight.fetch(|keys| view.prefetch_keys(keys));
+            if let Some(connection) = &mut self.connections[slot] {
+                connection.held = false;
             }
-            let Some(connection) = &mut self.connections[slot] else { continue };
-            connection.held = false;
-            while !connection.killed() && connection.runnable_now(server) {
+            loop {
+                if is_large && foreseen == 0 {
+                    let coming = slots[at..].iter().map(|slot| self.connections[*slot].as_deref());
+                    let accesses = &server.shared.accesses;
+                    let keyspace = |db| view.keyspace(db);
+                    (_, foreseen) = foresee(&mut self.foresight, accesses, Flags::READONLY, coming, keyspace);
+                    self.foresight.fetch(|keys| view.prefetch_keys(keys));
+                }
+                let Some(connection) = &mut self.connections[slot] else { break };
+                if connection.killed() || !connection.runnable_now(server) {
+                    break;
+                }
                 if connection.needs_writer(server, &view) {
                     if server.shared.gates.busy_script.load(Ordering::Relaxed) {
                         connection.refuse_as_busy(server, &view, clock::unix_ms());
@@ -186,6 +192,7 @@ impl Worker {
                     writers.push(slot);
                     break;
                 }
+                foreseen = foreseen.saturating_sub(1);
                 let changes = connection.shuns_writer();
                 // Only commands that take the lock may block.
                 // Once the engine is asked at all, each request is timed: among others that are quick a quick look into it would seem slow.
@@ -240,19 +247,20 @@ impl Worker {
 }
 
 /// Notes the keys of the next requests of these connections, as far as they are of this kind (`READONLY` or `WRITE`), so that the processor can be asked for
-/// their rows together: each search for itself would wait for memory several times. Gives how many connections were looked at.
+/// their rows together: each search for itself would wait for memory several times. Gives how many connections, and how many requests, were looked at.
 fn foresee<'c>(
     foresight: &mut Foresight,
     accesses: &Accesses,
     kind: Flags,
     connections: impl Iterator<Item = Option<&'c Connection>>,
     keyspace: impl Fn(u32) -> KeyspaceId,
-) -> usize {
-    let (mut looked_at, mut room) = (0, true);
+) -> (usize, usize) {
+    let (mut looked_at, mut requests, mut room) = (0, 0, true);
     for connection in connections {
         looked_at += 1;
         let Some((connection, session)) = connection.and_then(|c| Some((c, c.session.as_ref()?))) else { continue };
         connection.input.each(|request, args| {
+            requests += 1;
             let Ok(command) = &request.command else { return false };
             if !command.flags.has(kind) {
                 return false;
@@ -267,17 +275,19 @@ fn foresee<'c>(
             break;
         }
     }
-    looked_at
+    // None at all would be looked for again with each request.
+    (looked_at, requests.max(1))
 }
 
-/// Notes the fields and members that the next requests of a connection will write.
-fn foresee_members(foresight: &mut Foresight, connection: &Connection, rows: &dyn Rows) {
+/// Notes the fields and members that the next requests of a connection will write, as long as some of so many requests are `left`.
+fn foresee_members(foresight: &mut Foresight, connection: &Connection, rows: &dyn Rows, left: &mut usize) {
     // What waits for EXEC needs no row yet.
     let Some(session) = connection.session.as_ref().filter(|session| session.multi.is_none()) else { return };
     connection.input.each(|request, args| {
         let Ok(command) = &request.command else { return false };
         foresight.note_members(rows, session.db, command, args);
-        command.flags.has(Flags::WRITE)
+        *left = left.saturating_sub(1);
+        command.flags.has(Flags::WRITE) && *left > 0
     });
 }
 
@@ -297,24 +307,28 @@ fn execute_locked(server: &Arc<Server>, guests: &mut [Guest], foresight: &mut Fo
         let mut commands = 0;
         let (is_large, mut foreseen) = (batch.store().is_large(), 0);
         for at in 0..guests.len() {
-            if is_large && at >= foreseen {
-                let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
-                let accesses = &server.shared.accesses;
-                foreseen = at + foresee(foresight, accesses, Flags::WRITE, coming, |db| batch.keyspace(db));
-                foresight.fetch(|keys| batch.store().prefetch_keys(keys));
-                for guest in &guests[at..foreseen] {
-                    foresee_members(foresight, &guest.connection, &batch);
-                }
-                foresight.fetch(|members| batch.store().prefetch_members(members));
-                foresight.forget();
-            }
-            let connection = &mut guests[at].connection;
+            let connection = &guests[at].connection;
             let mut replies = Replies::new(&connection.out, connection.input.waiting().min(COMMANDS - commands));
-            while commands < COMMANDS
-                && !connection.killed()
-                && connection.runnable_now(server)
-                && !connection.shuns_writer()
-            {
+            while commands < COMMANDS {
+                if is_large && foreseen == 0 {
+                    let coming = guests[at..].iter().map(|guest| Some(&*guest.connection));
+                    let accesses = &server.shared.accesses;
+                    let connections;
+                    (connections, foreseen) =
+                        foresee(foresight, accesses, Flags::WRITE, coming, |db| batch.keyspace(db));
+                    foresight.fetch(|keys| batch.store().prefetch_keys(keys));
+                    let mut left = foreseen;
+                    for guest in &guests[at..at + connections] {
+                        foresee_members(foresight, &guest.connection, &batch, &mut left);
+                    }
+                    foresight.fetch(|members| batch.store().prefetch_members(members));
+                    foresight.forget();
+                }
+                let connection = &mut guests[at].connection;
+                if connection.killed() || !connection.runnable_now(server) || connection.shuns_writer() {
+                    break;
+                }
+                foreseen = foreseen.saturating_sub(1);
                 let depends = connection.depends_on_data();
                 let waiting = connection.step(server, Access::Write(&mut batch), now, &mut tally);
                 batch.next_command();
