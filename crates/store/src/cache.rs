@@ -166,7 +166,7 @@ impl Shard {
         // The index names only live entries of the vector.
         let at = *self.index.find(hash, |&at| {
             let entry = &entries[at as usize];
-            entry.place == place && *entry.tail == *key.tail
+            entry.place == place && entry.tail.is(key.tail)
         })?;
         Some(&mut self.entries[at as usize])
     }
@@ -176,7 +176,7 @@ impl Shard {
         let entries = &self.entries;
         let found = self.index.find_entry(hash, |&at| {
             let entry = &entries[at as usize];
-            entry.place == place && *entry.tail == *key.tail
+            entry.place == place && entry.tail.is(key.tail)
         });
         if let Ok(found) = found {
             let (at, _) = found.remove();

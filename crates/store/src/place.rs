@@ -109,6 +109,17 @@ impl Tail {
         }
     }
 
+    /// Whether these are its bytes.
+    #[inline]
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        match &self.0 {
+            // The system's comparison of no bytes is slow where their address is no memory, as that of an empty slice may be: it loads under a mask, and
+            // processors take some hundred cycles to find out that nothing was to be loaded. Numbered rows have empty tails.
+            Repr::Inline(0, _) => bytes.is_empty(),
+            _ => **self == *bytes,
+        }
+    }
+
     /// Bytes it holds outside itself.
     #[inline]
     pub fn heap_bytes(&self) -> usize {

@@ -224,7 +224,7 @@ impl Table {
         }
         let map = self.shards[shard].read();
         let cell = match map.get(place) {
-            Some(Slot::One(tail, cell)) if **tail == *key.tail => cell,
+            Some(Slot::One(tail, cell)) if tail.is(key.tail) => cell,
             Some(Slot::Many(tails)) => match tails.get(key.tail) {
                 Some(cell) => cell,
                 None => return Lookup::Missing,
@@ -255,7 +255,7 @@ impl Table {
         let undo = match (slot, value.take()) {
             _ if created => Undo::Created,
             (_, None) => Undo::Created,
-            (Slot::One(tail, cell), Some(value)) if **tail == *key.tail => push(cell, seq, value, active, &mut delta),
+            (Slot::One(tail, cell), Some(value)) if tail.is(key.tail) => push(cell, seq, value, active, &mut delta),
             (slot @ Slot::One(..), Some(value)) => {
                 let first = std::mem::replace(slot, Slot::Many(BTreeMap::new()));
                 if let (Slot::Many(tails), Slot::One(tail, cell)) = (slot, first) {
@@ -318,7 +318,7 @@ impl Table {
     fn remove_row(&self, map: &mut Shard, shard: usize, place: Place, tail: &[u8]) -> i64 {
         let gone = match map.get_mut(place) {
             Some(Slot::One(..)) => {
-                match map.remove_if(place, |slot| matches!(slot, Slot::One(own, _) if **own == *tail)) {
+                match map.remove_if(place, |slot| matches!(slot, Slot::One(own, _) if own.is(tail))) {
                     Some(Slot::One(tail, cell)) => Some((tail, cell)),
                     _ => None,
                 }
@@ -349,7 +349,7 @@ impl Table {
         let mut map = self.shards[shard].write();
         let dead = |cell: &Cell| cell.seq() == seq && cell.newest().is_none();
         // Nearly always the row is the only one of its place; then one search finds and removes it.
-        let is_it = |slot: &Slot| matches!(slot, Slot::One(own, cell) if **own == *key.tail && dead(cell));
+        let is_it = |slot: &Slot| matches!(slot, Slot::One(own, cell) if own.is(key.tail) && dead(cell));
         if let Some(gone) = map.remove_if(place, is_it) {
             if map.is_empty() {
                 self.mark(shard, false);
@@ -617,7 +617,7 @@ fn push(cell: &mut Cell, seq: u64, value: Option<Value>, active: &[u64], delta: 
 
 fn cell_mut<'m>(map: &'m mut Shard, place: Place, tail: &[u8]) -> Option<&'m mut Cell> {
     match map.get_mut(place)? {
-        Slot::One(own, cell) => (**own == *tail).then_some(cell),
+        Slot::One(own, cell) => own.is(tail).then_some(cell),
         Slot::Many(tails) => tails.get_mut(tail),
     }
 }
