@@ -4,6 +4,9 @@
 //! woken costs the thread about as much, and costs the client that wakes it, too. So it looks a few more times first, as long as that often finds something:
 //! waiting actively for about what a sleep costs is never much worse than the better of the two (A. Karlin and others, "Competitive Randomized Algorithms
 //! for Nonuniform Problems", 1990).
+//!
+//! With many clients that send one request each, it lets some more of them come first ([`Haste::pause`]). A round of several requests costs the thread less for
+//! each, and clients that send while the thread works, and does not poll what they send to, do so at less cost too.
 
 use std::time::Duration;
 
@@ -13,6 +16,22 @@ const LOOKS: u32 = 20;
 const MOST: u32 = 16;
 /// Without luck, sleeps from one attempt to the next.
 const REST: u32 = 64;
+
+/// Time to let more clients come, for each that was served in the last round,
+const PAUSE: Duration = Duration::from_micros(5);
+/// up to so many.
+const PAUSES: u32 = 5;
+/// There must be so many clients for each that was served: if most have just been, few can come.
+const OTHERS: usize = 8;
+
+/// What a thread has done in a round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    /// Clients that it looked at.
+    pub clients: usize,
+    /// Requests that they had sent.
+    pub requests: usize,
+}
 
 /// Whether to look again.
 #[derive(Debug, Default)]
@@ -36,7 +55,17 @@ impl Haste {
         LOOKS
     }
 
-    /// Time that it took to look. It is no work, so a thread that has nothing else to do is not busy.
+    /// How long to let clients come, `all` of them being connected, before looking again after `round`.
+    pub fn pause(&self, round: Round, all: usize) -> Duration {
+        let is_brisk = self.luck > 0 && round.clients > 1 && round.clients * OTHERS <= all;
+        // Clients that send many requests at once make rounds large enough.
+        if !is_brisk || round.requests > round.clients {
+            return Duration::ZERO;
+        }
+        PAUSE * u32::try_from(round.clients).unwrap_or(PAUSES).min(PAUSES)
+    }
+
+    /// Time that it took to look, and to wait before. It is no work, so a thread that has nothing else to do is not busy.
     pub fn spent(&self) -> Duration {
         self.spent
     }
@@ -62,6 +91,19 @@ mod tests {
             }
         }
         attempts
+    }
+
+    #[test]
+    fn more_clients_may_come_while_there_are_many_with_one_request_each() {
+        let mut haste = Haste::default();
+        let of = |clients, requests| Round { clients, requests };
+        assert_eq!(haste.pause(of(2, 2), 50), Duration::ZERO, "nothing is known of the load");
+        haste.learn(true, Duration::ZERO);
+        assert_eq!(haste.pause(of(2, 2), 50), 2 * PAUSE);
+        assert_eq!(haste.pause(of(6, 5), 50), 5 * PAUSE);
+        for (clients, requests, all) in [(1, 1, 50), (2, 2, 5), (10, 10, 50), (2, 32, 50)] {
+            assert_eq!(haste.pause(of(clients, requests), all), Duration::ZERO);
+        }
     }
 
     #[test]

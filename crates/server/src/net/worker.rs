@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connection::Connection;
 use super::handover::Detached;
-use super::haste::Haste;
+use super::haste::{Haste, Round};
 use super::input::Received;
 use super::listen::Listeners;
 use super::mailbox::{Message, ThreadBox, ThreadMailbox};
@@ -52,6 +52,7 @@ pub struct Worker {
     pub(super) asks_engine: bool,
     poll: Poll,
     haste: Haste,
+    last_round: Round,
     pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
     listeners: Option<Listeners>,
@@ -100,6 +101,7 @@ impl Worker {
             asks_engine: false,
             poll,
             haste: Haste::default(),
+            last_round: Round::default(),
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,
             listeners,
@@ -170,6 +172,10 @@ impl Worker {
             let looks = self.haste.looks();
             if looks > 0 {
                 let began = clock::monotonic();
+                let pause = self.haste.pause(self.last_round, self.by_id.len());
+                while clock::monotonic().saturating_sub(began) < pause {
+                    std::hint::spin_loop();
+                }
                 for _ in 0..looks {
                     look(&mut self.poll, events, Some(Duration::ZERO))?;
                     if !events.is_empty() {
@@ -409,6 +415,7 @@ impl Worker {
         }
         let slots = std::mem::take(&mut self.work);
         let now = clock::unix_ms();
+        self.last_round = Round { clients: slots.len(), requests: 0 };
         for &slot in &slots {
             if let Some(connection) = &mut self.connections[slot] {
                 connection.queued = false;
@@ -465,6 +472,7 @@ impl Worker {
                 break;
             }
         }
+        self.last_round.requests += connection.input.waiting();
         let limit = self.server.query_limit();
         let queued =
             connection.session.as_ref().and_then(|session| session.multi.as_ref()).map_or(0, |queue| queue.bytes);
