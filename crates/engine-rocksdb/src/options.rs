@@ -47,6 +47,9 @@ const TARGET_FILE_BYTES: u64 = 64 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 /// The same where most reads come from the disk: of a block one row is wanted, as a rule, and what else it holds is read and unpacked for nothing.
 const DIRECT_BLOCK_BYTES: usize = 4 << 10;
+/// Entries of an index from one whole key to the next, there. Between them only what differs is kept, without which the indexes of such small blocks alone
+/// would fill the block cache; a search looks at up to as many entries one by one.
+const DIRECT_INDEX_RESTARTS: i32 = 16;
 /// Filter bits a key: one absent key in a hundred costs a block read.
 const FILTER_BITS: f64 = 10.0;
 
@@ -60,6 +63,7 @@ fn table(options: &RocksOptions, cache: &Cache) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(if options.direct_reads { DIRECT_BLOCK_BYTES } else { BLOCK_BYTES });
+    table.set_index_block_restart_interval(if options.direct_reads { DIRECT_INDEX_RESTARTS } else { 1 });
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_whole_key_filtering(true);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
