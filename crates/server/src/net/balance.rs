@@ -274,14 +274,14 @@ impl Sample {
     }
 }
 
-/// How long all processors together had nothing to do since the machine started, or waited for the disk alone, or worked for processes that give way
-/// to others (nice), from `/proc/stat`; in hundredths of a second, as the system counts there.
+/// How long all processors together had nothing to do since the machine started, or waited for the disk alone, from `/proc/stat`; in hundredths of a
+/// second, as the system counts there. What works for threads that stand behind others (nice) is not free: a checkpoint is in its middle.
 fn free_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let mut fields = text.lines().next()?.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
     let mut next = || fields.next()?.ok();
-    let (_user, nice, _system, idle, waiting) = (next()?, next()?, next()?, next()?, next()?);
-    Some(Duration::from_secs_f64((nice + idle + waiting) as f64 / rustix::param::clock_ticks_per_second() as f64))
+    let (_user, _nice, _system, idle, waiting) = (next()?, next()?, next()?, next()?, next()?);
+    Some(Duration::from_secs_f64((idle + waiting) as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
 #[cfg(test)]
