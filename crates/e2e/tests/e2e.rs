@@ -7,6 +7,7 @@
 mod e2e {
     pub mod as_master;
     pub mod as_replica;
+    pub mod background;
     pub mod backlog;
     pub mod basics;
     pub mod chains;

@@ -139,7 +139,7 @@ impl Drop for Ahead {
 }
 
 fn run(desk: &Desk, disk: &dyn Disk) {
-    // It is ahead by a good part of a second; and if the appender has to wait for it, it has the processor.
+    // As a rule it is well ahead; and while an appender waits for it, a thread less wants the processor.
     priority::stand_behind(priority::BACKGROUND);
     let mut state = desk.state.lock();
     while !state.stop {

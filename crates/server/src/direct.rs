@@ -68,18 +68,16 @@ fn memory() -> u64 {
     let machine = rustix::system::sysinfo();
     let machine = machine.totalram as u64 * u64::from(machine.mem_unit);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().filter_map(limit_of_group).fold(machine, u64::min)
+    groups.lines().filter_map(|line| limit_of_group(line, Path::new("/sys/fs/cgroup"))).fold(machine, u64::min)
 }
 
-/// The limit of memory in the group that a line of `/proc/self/cgroup` names, and in those around it, if there is any.
-fn limit_of_group(line: &str) -> Option<u64> {
+/// The limit of memory in the group that a line of `/proc/self/cgroup` names, and in those around it, if there is any. All groups lie in the folder `all`.
+fn limit_of_group(line: &str, all: &Path) -> Option<u64> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, group) = (parts.next()?, parts.next()?);
     let (root, file) = match controllers {
-        "" => (Path::new("/sys/fs/cgroup"), "memory.max"),
-        _ if controllers.split(',').any(|name| name == "memory") => {
-            (Path::new("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
-        }
+        "" => (all.to_path_buf(), "memory.max"),
+        _ if controllers.split(',').any(|name| name == "memory") => (all.join("memory"), "memory.limit_in_bytes"),
         _ => return None,
     };
     let group = Path::new(group.trim_start_matches('/'));
@@ -139,10 +137,30 @@ mod tests {
 
     #[test]
     fn limits_of_groups_are_found() {
-        assert_eq!(limit_of_group("4:cpu,cpuacct:/a"), None);
-        assert_eq!(limit_of_group("nonsense"), None);
-        // A group that is not there has the limits of those around it.
-        assert_eq!(limit_of_group("0::/ardb/is/not/there"), limit_of_group("0::/"));
+        let all = std::env::temp_dir().join(format!("ardb-groups-{}", std::process::id()));
+        for (file, text) in [
+            ("a/memory.max", "300\n"),
+            ("a/b/memory.max", "max\n"),
+            ("a/c/memory.max", "200\n"),
+            ("memory/d/memory.limit_in_bytes", "100\n"),
+        ] {
+            let path = all.join(file);
+            fs::create_dir_all(path.parent().unwrap_or(&all)).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        for (line, limit) in [
+            ("0::/a/c", Some(200)),
+            // What has no limit, or is not there, has that of the groups around it.
+            ("0::/a/b", Some(300)),
+            ("0::/a/c/e", Some(200)),
+            ("0::/", None),
+            ("4:cpu,memory:/d", Some(100)),
+            ("4:cpu,cpuacct:/d", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(limit_of_group(line, &all), limit, "{line}");
+        }
+        fs::remove_dir_all(&all).expect("it is ours");
         assert!(memory() > 0);
     }
 }

@@ -1,0 +1,90 @@
+//! What clients do not see of how they are served: which threads go first, how files are read, when the clock is.
+
+use std::fs;
+
+use ardb_e2e::reply::Reply;
+use ardb_e2e::server::{Setup, stands_in};
+
+/// Names of a process's threads and their places (nice).
+fn threads(pid: u32) -> Vec<(String, i64)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .flatten()
+        .filter_map(|task| {
+            // A thread may end meanwhile. Its name, in brackets, may have blanks.
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+            Some((name.to_string(), rest.split_ascii_whitespace().nth(16)?.parse().ok()?))
+        })
+        .collect()
+}
+
+#[test]
+fn those_who_serve_clients_go_first() {
+    if stands_in() {
+        return;
+    }
+    let server = Setup::ardb().start().unwrap();
+    server.client().unwrap().must("BGREWRITEAOF").unwrap();
+    let threads = threads(server.pid().unwrap());
+    let place = |name: &str| {
+        let found = threads.iter().find(|(other, _)| other == name);
+        found.map(|(_, place)| *place).unwrap_or_else(|| panic!("there is a thread {name}: {threads:?}"))
+    };
+    for name in ["ardb-checkpoint", "ardb-store-tick", "ardb-log", "rocksdb:low"] {
+        assert!(place(name) > place("ardb-net-0"), "{name}: {threads:?}");
+    }
+}
+
+#[test]
+fn files_are_read_as_the_directive_says() {
+    if stands_in() {
+        return;
+    }
+    for (choice, told) in [("yes", "1"), ("no", "0"), ("auto", "0")] {
+        let server = match Setup::ardb().with_own("direct-reads", choice).start() {
+            Ok(server) => server,
+            // The file system cannot; then that is what is said.
+            Err(error) => {
+                assert!(choice == "yes" && error.to_string().contains("direct-reads"), "{error}");
+                continue;
+            }
+        };
+        let mut client = server.client().unwrap();
+        client.must("SET a 1").unwrap();
+        client.must("BGREWRITEAOF").unwrap();
+        let info = client.info("storage").unwrap();
+        assert_eq!(info.get("engine_rocksdb_direct_reads").map(String::as_str), Some(told), "{choice}");
+        assert_eq!(client.must("GET a").unwrap().text(), "1");
+    }
+}
+
+/// The clock is not read for each quick command of a run, but no slow one goes without its time.
+#[test]
+fn slow_commands_among_many_are_found() {
+    if stands_in() {
+        return;
+    }
+    let server = Setup::ardb().start().unwrap();
+    let mut client = server.client().unwrap();
+    let keys: Vec<String> = (0..400_000).map(|key| format!("key:{key}")).collect();
+    for part in keys.chunks(1000) {
+        client.queue(&[&["MSET"][..], &part.iter().flat_map(|key| [key.as_str(), "x"]).collect::<Vec<_>>()].concat());
+        assert_eq!(client.receive().unwrap().text(), "OK");
+    }
+    client.must("CONFIG SET slowlog-log-slower-than 10000").unwrap();
+    client.must("CONFIG RESETSTAT").unwrap();
+    client.must("SLOWLOG RESET").unwrap();
+    for _ in 0..6 {
+        client.queue(&["KEYS", "none*"]);
+    }
+    for _ in 0..6 {
+        assert_eq!(client.receive().unwrap().items().map(<[Reply]>::len), Some(0));
+    }
+    assert!(client.must("SLOWLOG LEN").unwrap().int().is_some_and(|entries| entries >= 3));
+    let stats = client.info("commandstats").unwrap();
+    let of_keys = stats.get("cmdstat_keys").cloned().unwrap_or_default();
+    assert!(of_keys.starts_with("calls=6,"), "{of_keys}");
+    let micros = of_keys.split(',').find_map(|field| field.strip_prefix("usec=")?.parse::<u64>().ok());
+    assert!(micros.is_some_and(|micros| micros > 30_000), "{of_keys}");
+}
