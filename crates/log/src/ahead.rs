@@ -15,6 +15,9 @@ use parking_lot::{Condvar, Mutex};
 /// How far ahead of the appender memory is prepared, in bytes. It bounds what a sync by the kernel writes in vain.
 pub(crate) const WARM_BYTES: usize = 4 << 20;
 
+/// How much of it at once: some 0.1 ms.
+const WARM_STEP: usize = 128 << 10;
+
 /// A file of zeros under a temporary name.
 #[derive(Debug)]
 pub(crate) struct Spare {
@@ -145,7 +148,11 @@ fn run(desk: &Desk, disk: &dyn Disk) {
     while !state.stop {
         if let Some((region, range)) = state.warm.take() {
             drop(state);
-            region.warm(range);
+            for from in range.clone().step_by(WARM_STEP) {
+                region.warm(from..range.end.min(from + WARM_STEP));
+                // A client's thread may want the processor, and would not get it before the system's next tick.
+                std::thread::yield_now();
+            }
             drop(region);
             state = desk.state.lock();
         } else if matches!(state.stage, Stage::Wanted(..)) {

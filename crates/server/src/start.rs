@@ -196,6 +196,11 @@ pub fn run(config: Config, warnings: &[String], args: &[String]) -> Result<(), S
     }
 
     raise_descriptor_limit(config.size("maxclients"));
+    if config.flag("disable-thp")
+        && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+    {
+        log::warn!("The system goes on giving memory in huge pages, against 'disable-thp yes': {error}");
+    }
     // The sockets first: if another server has them, the data need not be opened. Nobody is accepted before the threads run.
     let (listeners, port) = Listeners::open(&config)?;
     let signals = signals::catch()?;

@@ -59,6 +59,21 @@ fn files_are_read_as_the_directive_says() {
     }
 }
 
+#[test]
+fn huge_pages_are_refused_unless_they_are_wanted() {
+    if stands_in() {
+        return;
+    }
+    for (disable, told) in [("yes", "0"), ("no", "1")] {
+        let server = Setup::ardb().with_own("disable-thp", disable).start().unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
+        // Kernels before 5.0 do not tell.
+        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")) {
+            assert_eq!(line.trim(), told, "disable-thp {disable}");
+        }
+    }
+}
+
 /// The clock is not read for each quick command of a run, but no slow one goes without its time.
 #[test]
 fn slow_commands_among_many_are_found() {

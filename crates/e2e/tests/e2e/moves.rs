@@ -142,9 +142,11 @@ fn clients_leave_the_threads_that_serve_no_more() {
     let server = setup.start().unwrap();
     let pid = server.pid().unwrap();
     let mut clients: Vec<_> = (0..6).map(|_| server.client().unwrap()).collect();
+    // A thread gives itself its name when it first runs.
+    wait_until("all threads run", Duration::from_secs(10), || Ok(used_by_others(pid).len() as u64 == THREADS - 1))
+        .unwrap();
     let mut work = || {
         let before = used_by_others(pid);
-        assert_eq!(before.len() as u64, THREADS - 1);
         for client in &mut clients {
             for _ in 0..2000 {
                 client.queue(&["SET", "key", "value"]);

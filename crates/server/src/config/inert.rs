@@ -77,7 +77,6 @@ pub const INERT: &[Directive] = &[
     Directive::inert("use-exit-on-panic", Kind::Bool, "no", OTHER),
     Directive::inert("watchdog-period", Kind::Int(0, INT), "0", OTHER),
     Directive::inert("ignore-warnings", Kind::Text, "", OTHER),
-    Directive::inert("disable-thp", Kind::Bool, "yes", NO_FORK).at_start(),
     Directive::inert("oom-score-adj", Kind::Choice(&["no", "yes", "relative", "absolute"]), "no", NO_FORK),
     Directive::inert("oom-score-adj-values", Kind::Words(value::any_words), "0 200 800", NO_FORK),
     Directive::inert("server_cpulist", Kind::Text, "", "threads are not pinned; use taskset").at_start(),

@@ -170,15 +170,15 @@ impl Worker {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         if self.work.is_empty() && !events.is_empty() {
             let looks = self.haste.looks();
-            if looks > 0 {
+            if !looks.is_zero() {
                 let began = clock::monotonic();
                 let pause = self.haste.pause(self.last_round, self.by_id.len());
                 while clock::monotonic().saturating_sub(began) < pause {
                     std::hint::spin_loop();
                 }
-                for _ in 0..looks {
+                loop {
                     look(&mut self.poll, events, Some(Duration::ZERO))?;
-                    if !events.is_empty() {
+                    if !events.is_empty() || clock::monotonic().saturating_sub(began) >= pause + looks {
                         break;
                     }
                 }
