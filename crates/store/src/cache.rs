@@ -7,37 +7,45 @@
 //!
 //! Invariants: the bytes of a shard (overhead included) stay within its share; an eviction looks at each entry at most twice.
 
+mod index;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ardb_base::hash::member_hash;
+use ardb_base::prefetch::prefetch;
 use ardb_engine::{RowKey, Space, Value};
-use hashbrown::HashTable;
 use parking_lot::Mutex;
 
+use self::index::Index;
 use crate::place::{Place, Tail, mix};
 
 const SHARDS: usize = 256;
-/// Bytes an entry costs beyond its heap: itself, its share of a half-full vector and hash table.
-const ENTRY_COST: usize = 152;
+/// Entries lie in pieces of so many, so that none moves when there are more.
+const PIECE: usize = 32;
+/// Bytes an entry costs beyond its heap: itself and its share of the index.
+const ENTRY_COST: usize = size_of::<Entry>() + 24;
 
 #[derive(Debug)]
 struct Entry {
-    hash: u64,
     place: Place,
     tail: Tail,
     value: Option<Value>,
     since: u64,
     used: bool,
-    /// Free entries keep their place in the vector until they are used again.
+    /// Free entries keep their place until they are used again.
     live: bool,
 }
 
 #[derive(Debug, Default)]
+struct Entries(Vec<Vec<Entry>>);
+
+#[derive(Debug, Default)]
 struct Shard {
-    index: HashTable<u32>,
-    entries: Vec<Entry>,
+    /// Names the live entries.
+    index: Index,
+    entries: Entries,
     free: Vec<u32>,
-    hand: usize,
+    hand: u32,
     bytes: usize,
     hits: u64,
     misses: u64,
@@ -80,25 +88,30 @@ impl RowCache {
     }
 
     #[inline]
-    fn hash(key: &RowKey<'_>) -> u64 {
-        let hash = Place::of(key).hash();
-        match key.space {
+    fn hash(place: Place, tail: &[u8]) -> u64 {
+        let hash = place.hash();
+        match place.space() {
             // Their order alone tells rows apart.
             Space::Key | Space::Member | Space::Element | Space::Chunk | Space::Rank1 => hash,
-            _ => mix(hash ^ member_hash(key.tail)),
+            _ => mix(hash ^ member_hash(tail)),
         }
     }
 
     #[inline]
+    fn hash_of(key: &RowKey<'_>) -> u64 {
+        RowCache::hash(Place::of(key), key.tail)
+    }
+
+    #[inline]
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        // The hash table uses the top seven bits and the low ones.
+        // The index uses the lower half.
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
     /// What a view at engine `number` finds: `None` if the cache does not know.
     #[inline]
     pub fn get(&self, key: &RowKey<'_>, number: u64) -> Option<Option<Value>> {
-        let hash = RowCache::hash(key);
+        let hash = RowCache::hash_of(key);
         let mut shard = self.shard(hash).lock();
         let shard = &mut *shard;
         if let Some(entry) = shard.find(hash, key)
@@ -115,13 +128,13 @@ impl RowCache {
 
     /// Whether [`RowCache::get`] would find something. It counts as no use.
     pub fn knows(&self, key: &RowKey<'_>, number: u64) -> bool {
-        let hash = RowCache::hash(key);
+        let hash = RowCache::hash_of(key);
         self.shard(hash).lock().find(hash, key).is_some_and(|entry| entry.since <= number)
     }
 
     /// Keeps what a view at engine `number` read from its engine, unless a newer checkpoint has finished.
     pub fn fill(&self, key: &RowKey<'_>, value: Option<&Value>, number: u64) {
-        let hash = RowCache::hash(key);
+        let hash = RowCache::hash_of(key);
         let mut shard = self.shard(hash).lock();
         // Read under the shard's lock: a fill that still sees the old number is over before the checkpoint renews this shard.
         if self.number.load(Ordering::SeqCst) != number {
@@ -139,10 +152,43 @@ impl RowCache {
 
     /// A row of the checkpoint after which the engine counts `number`.
     pub fn renew(&self, key: &RowKey<'_>, value: Option<Value>, number: u64) {
-        let hash = RowCache::hash(key);
+        let hash = RowCache::hash_of(key);
         let mut shard = self.shard(hash).lock();
         shard.remove(hash, key);
         shard.insert(hash, key, value, number, self.share);
+    }
+
+    /// Has the processor bring what [`RowCache::get`] will look at for these rows, whose order alone tells them apart, into its cache. They are given by
+    /// group and order. Step by step for all of them, since each step must wait for the one before.
+    pub fn prefetch(&self, space: Space, rows: &[(u64, u64)]) {
+        let each = |step: &dyn Fn(&Shard, u64)| {
+            for &(group, order) in rows {
+                let hash = RowCache::hash(Place::new(space, group, order), b"");
+                // Who holds the lock brings the shard here, or away from here, in any case.
+                if let Some(shard) = self.shard(hash).try_lock() {
+                    step(&shard, hash);
+                }
+            }
+        };
+        each(&|shard, hash| shard.index.prefetch(hash));
+        each(&|shard, hash| shard.first(hash).into_iter().for_each(Entry::prefetch));
+        each(&|shard, hash| {
+            if let Some(Entry { value: Some(value), .. }) = shard.first(hash)
+                && value.heap_bytes() > 0
+            {
+                prefetch(&value[0]);
+            }
+        });
+    }
+
+    /// Has the processor bring what [`RowCache::renew`] will look at first for these rows into its cache.
+    pub fn prefetch_renewal<'a>(&self, rows: impl Iterator<Item = RowKey<'a>>) {
+        for key in rows {
+            let hash = RowCache::hash_of(&key);
+            if let Some(shard) = self.shard(hash).try_lock() {
+                shard.index.prefetch(hash);
+            }
+        }
     }
 
     /// Figures for INFO.
@@ -159,34 +205,68 @@ impl RowCache {
     }
 }
 
+impl Entry {
+    #[inline]
+    fn is(&self, place: Place, tail: &[u8]) -> bool {
+        self.place == place && self.tail.is(tail)
+    }
+
+    /// It may lie in two lines.
+    #[inline]
+    fn prefetch(&self) {
+        prefetch(&self.place);
+        prefetch(&self.live);
+    }
+}
+
+impl Entries {
+    #[inline]
+    fn get(&self, at: u32) -> &Entry {
+        &self.0[at as usize / PIECE][at as usize % PIECE]
+    }
+
+    #[inline]
+    fn get_mut(&mut self, at: u32) -> &mut Entry {
+        &mut self.0[at as usize / PIECE][at as usize % PIECE]
+    }
+
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * PIECE + last.len())
+    }
+
+    /// Its number, unless there are too many.
+    fn push(&mut self, entry: Entry) -> Option<u32> {
+        let at = u32::try_from(self.len()).ok().filter(|at| *at < u32::MAX)?;
+        if self.0.last().is_none_or(|last| last.len() == PIECE) {
+            self.0.push(Vec::with_capacity(PIECE));
+        }
+        self.0.last_mut()?.push(entry);
+        Some(at)
+    }
+}
+
 impl Shard {
     fn find(&mut self, hash: u64, key: &RowKey<'_>) -> Option<&mut Entry> {
         let place = Place::of(key);
-        let entries = &self.entries;
-        // The index names only live entries of the vector.
-        let at = *self.index.find(hash, |&at| {
-            let entry = &entries[at as usize];
-            entry.place == place && entry.tail.is(key.tail)
-        })?;
-        Some(&mut self.entries[at as usize])
+        let at = self.index.find(hash, |at| self.entries.get(at).is(place, key.tail))?;
+        Some(self.entries.get_mut(at))
+    }
+
+    /// The first entry with this hash, as good as always the only one.
+    fn first(&self, hash: u64) -> Option<&Entry> {
+        self.index.find(hash, |_| true).map(|at| self.entries.get(at))
     }
 
     fn remove(&mut self, hash: u64, key: &RowKey<'_>) {
         let place = Place::of(key);
-        let entries = &self.entries;
-        let found = self.index.find_entry(hash, |&at| {
-            let entry = &entries[at as usize];
-            entry.place == place && entry.tail.is(key.tail)
-        });
-        if let Ok(found) = found {
-            let (at, _) = found.remove();
+        if let Some(at) = self.index.remove(hash, |at| self.entries.get(at).is(place, key.tail)) {
             self.release(at);
         }
     }
 
     /// Frees an entry that the index no longer names.
     fn release(&mut self, at: u32) {
-        let entry = &mut self.entries[at as usize];
+        let entry = self.entries.get_mut(at);
         self.bytes -= cost(&entry.tail, entry.value.as_ref());
         entry.live = false;
         entry.value = None;
@@ -202,43 +282,35 @@ impl Shard {
             return;
         }
         self.evict(share - cost);
-        let entry = Entry { hash, place: Place::of(key), tail, value, since, used: false, live: true };
+        let entry = Entry { place: Place::of(key), tail, value, since, used: false, live: true };
         let at = match self.free.pop() {
             Some(at) => {
-                self.entries[at as usize] = entry;
+                *self.entries.get_mut(at) = entry;
                 at
             }
             None => {
-                let Ok(at) = u32::try_from(self.entries.len()) else { return };
-                self.entries.push(entry);
+                let Some(at) = self.entries.push(entry) else { return };
                 at
             }
         };
         self.bytes += cost;
-        let entries = &self.entries;
-        self.index.insert_unique(hash, at, |&at| entries[at as usize].hash);
+        self.index.insert(hash, at);
     }
 
     /// Drops entries until the shard holds at most `target` bytes: those not used since the hand last came by.
     fn evict(&mut self, target: usize) {
-        while self.bytes > target && !self.entries.is_empty() {
-            if self.hand >= self.entries.len() {
+        while self.bytes > target && self.entries.len() > 0 {
+            if self.hand as usize >= self.entries.len() {
                 self.hand = 0;
             }
             let at = self.hand;
             self.hand += 1;
-            let entry = &mut self.entries[at];
-            if !entry.live {
+            let entry = self.entries.get_mut(at);
+            if !entry.live || std::mem::take(&mut entry.used) {
                 continue;
             }
-            if std::mem::take(&mut entry.used) {
-                continue;
-            }
-            // The vector never outgrows u32: see `insert`.
-            let at = at as u32;
-            if let Ok(found) = self.index.find_entry(entry.hash, |&other| other == at) {
-                found.remove();
-            }
+            let hash = RowCache::hash(entry.place, &entry.tail);
+            self.index.remove(hash, |other| other == at);
             self.release(at);
         }
     }

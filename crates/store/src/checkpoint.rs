@@ -24,6 +24,8 @@ use crate::txn::held;
 
 /// Rows that are taken from the frozen table at a time.
 const BATCH: usize = 512;
+/// Rows that the processor is asked for before they are needed.
+const AHEAD: usize = 16;
 
 /// What a running or failed checkpoint holds.
 pub struct Frozen {
@@ -160,11 +162,7 @@ impl Core {
         let number = view.number + 1;
         // In this order, so that no view finds a row in the cache that is older or newer than itself: see `cache`.
         view.cache.advance(number);
-        drain(frozen, |key, value| {
-            if RowCache::takes(key.space) {
-                view.cache.renew(&key, value.cloned(), number);
-            }
-        });
+        renew(frozen, &view.cache, number);
         drop(view);
         let engine = self.engine.read().snapshot();
         let old = self.publication.change(|view| {
@@ -195,9 +193,8 @@ impl Core {
         }
         let snapshot = engine.snapshot();
         let plan = frozen.cleanup.plan(&*snapshot)?;
-        drop(snapshot);
         let meta = [(POSITION.encoded(), frozen.position.encode()), (CATALOG.encoded(), frozen.catalog.encode())];
-        let mut source = Source::new(frozen, meta, plan.keys);
+        let mut source = Source::new(frozen, &*snapshot, meta, plan.keys);
         engine.commit(&plan.ranges, &mut source)?;
         Ok(source.rows)
     }
@@ -226,11 +223,19 @@ impl Frozen {
     }
 }
 
-/// Calls `visit` for each row that goes into the engine, in order.
-fn drain(frozen: &Frozen, mut visit: impl FnMut(RowKey<'_>, Option<&Value>)) {
+/// Puts the rows that have gone into the engine, which counts `number` now, into the cache.
+fn renew(frozen: &Frozen, cache: &RowCache, number: u64) {
     let mut drain = Drain::new(frozen);
-    while let Some((run, item)) = drain.next() {
-        visit(RowKey::new(run.space, run.group, item.order, &item.tail), item.value.as_ref());
+    while let Some((run, skips, items)) = drain.batch() {
+        if !RowCache::takes(run.space) {
+            continue;
+        }
+        for part in items.chunks(AHEAD) {
+            cache.prefetch_renewal(part.iter().map(|item| run.key(item)));
+            for item in part.iter().filter(|item| !frozen.skips_row(&run, skips, item)) {
+                cache.renew(&run.key(item), item.value.clone(), number);
+            }
+        }
     }
 }
 
@@ -252,13 +257,30 @@ impl<'a> Drain<'a> {
 
     fn next(&mut self) -> Option<(Run, &Item)> {
         loop {
+            let (run, skips) = self.fill()?;
+            while self.at < self.items.len() {
+                let at = self.at;
+                self.at += 1;
+                if !self.frozen.skips_row(&run, skips, &self.items[at]) {
+                    return Some((run, &self.items[at]));
+                }
+            }
+        }
+    }
+
+    /// The next rows of one run, at most [`BATCH`], and what [`Frozen::skips`] says of it: [`Frozen::skips_row`] may skip some.
+    fn batch(&mut self) -> Option<(Run, Option<bool>, &[Item])> {
+        let (run, skips) = self.fill()?;
+        let at = std::mem::replace(&mut self.at, self.items.len());
+        Some((run, skips, &self.items[at..]))
+    }
+
+    /// Sees to it that there are items, if there are more.
+    fn fill(&mut self) -> Option<(Run, Option<bool>)> {
+        loop {
             if let Some((run, skips)) = self.run {
-                while self.at < self.items.len() {
-                    let at = self.at;
-                    self.at += 1;
-                    if !self.frozen.skips_row(&run, skips, &self.items[at]) {
-                        return Some((run, &self.items[at]));
-                    }
+                if self.at < self.items.len() {
+                    return Some((run, skips));
                 }
                 if !self.done {
                     self.refill(run);
@@ -276,6 +298,13 @@ impl<'a> Drain<'a> {
         }
     }
 
+    /// A row that comes soon.
+    fn soon(&self) -> Option<RowKey<'_>> {
+        let (run, _) = self.run.as_ref()?;
+        let item = self.items.get(self.at + AHEAD)?;
+        Some(run.key(item))
+    }
+
     fn refill(&mut self, run: Run) {
         let (order, tail, open) = match self.items.pop() {
             Some(last) => (last.order, last.tail, true),
@@ -291,6 +320,8 @@ impl<'a> Drain<'a> {
 /// The rows of a checkpoint: position and catalog, the frozen table, and single deletions, which win over a row of the table.
 struct Source<'a> {
     drain: Drain<'a>,
+    /// The engine before the commit.
+    engine: &'a dyn Snapshot,
     meta: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
     meta_now: (Vec<u8>, Vec<u8>),
     deletions: std::iter::Peekable<std::vec::IntoIter<Vec<u8>>>,
@@ -303,9 +334,15 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(frozen: &'a Frozen, meta: [(Vec<u8>, Vec<u8>); 2], deletions: Vec<Vec<u8>>) -> Source<'a> {
+    fn new(
+        frozen: &'a Frozen,
+        engine: &'a dyn Snapshot,
+        meta: [(Vec<u8>, Vec<u8>); 2],
+        deletions: Vec<Vec<u8>>,
+    ) -> Source<'a> {
         Source {
             drain: Drain::new(frozen),
+            engine,
             // Space 0 comes before all others, and the position's group before the catalog's.
             meta: Vec::from(meta).into_iter(),
             meta_now: (Vec::new(), Vec::new()),
@@ -325,11 +362,14 @@ impl ChangeSource for Source<'_> {
             self.meta_now = meta;
             return Some((&self.meta_now.0, Some(&self.meta_now.1)));
         }
+        if !self.pending {
+            self.drain.soon().iter().for_each(|key| self.engine.prefetch(key));
+        }
         if !self.pending
             && let Some((run, item)) = self.drain.next()
         {
             self.key.clear();
-            RowKey::new(run.space, run.group, item.order, &item.tail).encode(&mut self.key);
+            run.key(item).encode(&mut self.key);
             self.value = item.value.clone();
             self.pending = true;
         }

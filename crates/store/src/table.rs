@@ -101,6 +101,14 @@ pub struct Run {
     shard: usize,
 }
 
+impl Run {
+    /// The name of a row of the run.
+    #[inline]
+    pub fn key<'a>(&self, item: &'a Item) -> RowKey<'a> {
+        RowKey::new(self.space, self.group, item.order, &item.tail)
+    }
+}
+
 /// The table. See the module's text.
 #[derive(Debug)]
 pub struct Table {
@@ -142,6 +150,11 @@ impl Table {
     /// Bytes of memory its rows take, older versions included.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
+    }
+
+    /// Whether it knows of a row at this place.
+    pub fn has_place(&self, place: Place) -> bool {
+        self.shards[Table::shard_of(place)].read().get(place).is_some()
     }
 
     #[inline]

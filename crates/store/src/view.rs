@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::cache::RowCache;
 use crate::catalog::Counts;
+use crate::place::Place;
 use crate::readers::Slot;
 use crate::scan;
 use crate::table::{Lookup, Purpose, Table, Window};
@@ -137,23 +138,53 @@ impl View {
     /// Whether there are so many rows that the processor's caches do not hold them, so that [`View::prefetch_keys`] is worth its while.
     pub fn is_large(&self) -> bool {
         const ROWS: u64 = 1 << 14;
-        self.active.rows() > ROWS || self.number > 0
+        self.active.rows() > ROWS || self.has_older()
+    }
+
+    /// Whether rows may lie elsewhere than in the active table.
+    fn has_older(&self) -> bool {
+        // Groups are counted from 1.
+        self.active.fresh_from() > 1
     }
 
     /// Has the processor bring what [`View::get`] looks at first into its cache. Keys are given by their keyspace and their hash.
     pub fn prefetch_keys(&self, rows: &[(u64, u64)], purpose: Purpose) {
         self.active.prefetch_keys(rows, purpose);
-        for &(keyspace, order) in rows {
-            self.engine.prefetch(&RowKey::new(Space::Key, keyspace, order, b""));
-        }
+        self.prefetch_older(Space::Key, rows, Table::prefetch_keys);
     }
 
     /// As [`View::prefetch_keys`], for rows of fields and members. They are given by their object and their hash.
     pub fn prefetch_members(&self, rows: &[(u64, u64)], purpose: Purpose) {
         self.active.prefetch_members(rows, purpose);
-        for &(object, order) in rows {
-            self.engine.prefetch(&RowKey::new(Space::Member, object, order, b""));
+        self.prefetch_older(Space::Member, rows, Table::prefetch_members);
+    }
+
+    /// The same for where rows are looked for that the active table does not have.
+    fn prefetch_older(&self, space: Space, rows: &[(u64, u64)], prefetch: impl Fn(&Table, &[(u64, u64)], Purpose)) {
+        thread_local! {
+            static REST: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
         }
+        if !self.has_older() {
+            return;
+        }
+        REST.with_borrow_mut(|rest| {
+            let lacks = |table: &Table, (group, order): (u64, u64)| {
+                group < table.fresh_from() && !table.has_place(Place::new(space, group, order))
+            };
+            rest.clear();
+            rest.extend(rows.iter().filter(|row| lacks(&self.active, **row)));
+            if let Some(frozen) = self.frozen.as_ref().filter(|_| !rest.is_empty()) {
+                prefetch(frozen, rest, Purpose::Read);
+                rest.retain(|row| lacks(frozen, *row));
+            }
+            if rest.is_empty() {
+                return;
+            }
+            for &(group, order) in &*rest {
+                self.engine.prefetch(&RowKey::new(space, group, order, b""));
+            }
+            self.cache.prefetch(space, rest);
+        });
     }
 
     fn get_from_engine(&self, key: &RowKey<'_>) -> Result<Option<Value>, EngineError> {
