@@ -137,6 +137,8 @@ impl Reply {
     /// The header of a bulk string of `len` bytes, which the caller appends with [`Reply::raw`], and then [`Reply::bulk_end`].
     pub fn bulk_start(&mut self, len: u64) {
         self.header(b'$', i64::try_from(len).unwrap_or(i64::MAX));
+        // At once, since a long one would be copied each time that the buffer doubles.
+        self.buf.reserve(usize::try_from(len).map_or(0, |len| len + 2));
     }
 
     /// The end of a bulk string that [`Reply::bulk_start`] began.

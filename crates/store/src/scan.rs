@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use ardb_engine::{Cursor, Direction, EngineError, RowKey, RowRange, Snapshot, Value, row::Visit};
 
+use crate::cache::RowCache;
 use crate::place::Tail;
 use crate::table::{Item, Table, Window};
 
@@ -14,8 +15,8 @@ pub enum Reach<'a> {
     Active,
     /// In the tables only.
     Tables,
-    /// In the engine as well.
-    Engine(&'a dyn Snapshot),
+    /// In the engine as well. The cache, at that number of the engine, keeps what comes from it, if there is one.
+    Engine(&'a dyn Snapshot, Option<(&'a RowCache, u64)>),
 }
 
 /// Most walks end at their first row: pops, and the ends of sorted sets.
@@ -169,9 +170,9 @@ pub fn scan(
     let [active, frozen] = tables;
     let frozen = if matches!(reach, Reach::Active) { None } else { frozen };
     let mut sources = [active, frozen].map(|table| table.map(|table| TableSource::new(table, range, direction, seq)));
-    let mut engine = match reach {
-        Reach::Engine(snapshot) => Some(EngineSource::new(snapshot, &range, direction)?),
-        _ => None,
+    let (mut engine, cache) = match reach {
+        Reach::Engine(snapshot, cache) => (Some(EngineSource::new(snapshot, &range, direction)?), cache),
+        _ => (None, None),
     };
     // What one table holds alone needs no comparing.
     if let ([Some(only), None], None) = (&mut sources, &engine) {
@@ -206,7 +207,11 @@ pub fn scan(
             };
             match against {
                 Ordering::Less => {
-                    if visit(key, &Value::new(value)).is_break() {
+                    let value = Value::new(value);
+                    if let Some((cache, number)) = cache {
+                        cache.fill(&key, Some(&value), number);
+                    }
+                    if visit(key, &value).is_break() {
                         return Ok(());
                     }
                     if let Some(source) = &mut engine {

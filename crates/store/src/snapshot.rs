@@ -79,7 +79,8 @@ impl Rows for StoreSnapshot {
     }
 
     fn scan(&self, range: RowRange<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        scan::scan([None, None], scan::Reach::Engine(&*self.snapshot), range, direction, 0, visit)
+        let reach = scan::Reach::Engine(&*self.snapshot, None);
+        scan::scan([None, None], reach, range, direction, 0, visit)
     }
 
     fn keyspace(&self, db: u32) -> KeyspaceId {

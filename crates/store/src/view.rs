@@ -34,6 +34,8 @@ pub fn engine_reads() -> u64 {
 
 /// Rows that are visited under a shard's lock.
 const PIECE: usize = 256;
+/// Pieces of a string that the processor is asked for together.
+const AHEAD: usize = 16;
 
 /// One state of everything that rows are read from.
 pub struct View {
@@ -94,25 +96,11 @@ impl View {
 
     #[inline]
     fn find(&self, key: RowKey<'_>, seq: u64, keep_absence: bool) -> Result<Option<Value>, EngineError> {
-        if let Lookup::Found(value) = self.active.get(&key, seq) {
-            return Ok(value);
-        }
-        if key.group >= self.active.fresh_from() {
-            return Ok(None);
-        }
-        if let Some(frozen) = &self.frozen {
-            if let Lookup::Found(value) = frozen.get(&key, seq) {
-                return Ok(value);
-            }
-            if key.group >= frozen.fresh_from() {
-                return Ok(None);
-            }
+        if let Some(known) = self.find_in_memory(&key, seq) {
+            return Ok(known);
         }
         if !RowCache::takes(key.space) {
             return self.get_from_engine(&key);
-        }
-        if let Some(known) = self.cache.get(&key, self.number) {
-            return Ok(known);
         }
         if self.engine.lacks(&key) {
             return Ok(None);
@@ -122,6 +110,29 @@ impl View {
             self.cache.fill(&key, value.as_ref(), self.number);
         }
         Ok(value)
+    }
+
+    /// The row, if the tables or the cache know what it is.
+    #[inline]
+    fn find_in_memory(&self, key: &RowKey<'_>, seq: u64) -> Option<Option<Value>> {
+        if let Lookup::Found(value) = self.active.get(key, seq) {
+            return Some(value);
+        }
+        if key.group >= self.active.fresh_from() {
+            return Some(None);
+        }
+        if let Some(frozen) = &self.frozen {
+            if let Lookup::Found(value) = frozen.get(key, seq) {
+                return Some(value);
+            }
+            if key.group >= frozen.fresh_from() {
+                return Some(None);
+            }
+        }
+        if !RowCache::takes(key.space) {
+            return None;
+        }
+        self.cache.get(key, self.number)
     }
 
     /// Whether [`View::get`] needs no engine.
@@ -220,17 +231,34 @@ impl View {
     /// Visits the rows of `range` at snapshot `seq`.
     pub fn scan(
         &self,
-        range: RowRange<'_>,
+        mut range: RowRange<'_>,
         direction: Direction,
         seq: u64,
         visit: &mut Visit<'_>,
     ) -> Result<(), EngineError> {
+        // The pieces of a big string follow one another. As long as they are in memory none is copied; when one is not, the engine reads ahead.
+        let is_string = range.space == Space::Chunk && direction == Direction::Forward;
+        if is_string && range.group < self.active.fresh_from() {
+            while range.to.is_none_or(|to| range.from < to) {
+                if range.from.0.is_multiple_of(AHEAD as u64) {
+                    let next: [_; AHEAD] = std::array::from_fn(|n| (range.group, range.from.0.wrapping_add(n as u64)));
+                    self.cache.prefetch(range.space, &next);
+                }
+                let key = RowKey::new(range.space, range.group, range.from.0, b"");
+                let Some(Some(value)) = self.find_in_memory(&key, seq) else { break };
+                if visit(key, &value).is_break() {
+                    return Ok(());
+                }
+                let Some(next) = range.from.0.checked_add(1) else { return Ok(()) };
+                range.from = (next, b"");
+            }
+        }
         let tables = [Some(&*self.active), self.frozen.as_deref()];
         // Nothing below the oldest table that knows the group from its beginning.
         let reach = match (&self.frozen, range.group) {
             (_, group) if group >= self.active.fresh_from() => scan::Reach::Active,
             (Some(frozen), group) if group >= frozen.fresh_from() => scan::Reach::Tables,
-            _ => scan::Reach::Engine(&*self.engine),
+            _ => scan::Reach::Engine(&*self.engine, is_string.then_some((&*self.cache, self.number))),
         };
         scan::scan(tables, reach, range, direction, seq, visit)
     }

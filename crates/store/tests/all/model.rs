@@ -1,9 +1,10 @@
 //! One thread against the model: batches, rollbacks, readers at old points, checkpoints, ticks and restarts in any order.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use ardb_base::random::Random;
-use ardb_engine::{Direction, RowKey, Rows, RowsMut, Space};
+use ardb_engine::{Direction, RowKey, RowRange, Rows, RowsMut, Space};
 use ardb_store::{ReadTxn, Reader};
 
 use crate::harness::*;
@@ -178,6 +179,67 @@ fn rows_written_again_and_again_are_taken_back() {
             for number in 0..5 {
                 let found = txn.get(RowKey::new(Space::Rank1, object, number, b"")).expect("no faults");
                 assert_eq!(found.as_deref(), committed.get(&number).map(|value| &value[..]), "row {number}");
+            }
+        }
+    }
+}
+
+/// Pieces of strings are found one by one as long as they are in memory, and then by the engine: with holes, by old readers too, and with a cache that forgets.
+#[test]
+fn pieces_of_strings_are_visited_wherever_they_lie() {
+    for seed in seeds(60) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        if random.one_in(2) {
+            world.memory.rows = 256 * 2500;
+        }
+        let (mut store, _) = world.open();
+        let object = store.write().new_object().0;
+        let mut pieces: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for _ in 0..1 + random.below(30) {
+            let (mut old, before) = (store.reader(), pieces.clone());
+            let held = old.begin();
+            let mut txn = store.write();
+            for _ in 0..random.below(30) {
+                let number = random.below(40);
+                let key = RowKey::new(Space::Chunk, object, number, b"");
+                if random.one_in(8) && pieces.remove(&number).is_some() {
+                    txn.delete(key);
+                } else {
+                    let value = vec![random.below(256) as u8; 1 + random.below(300) as usize];
+                    txn.put(key, &value);
+                    pieces.insert(number, value);
+                }
+            }
+            txn.frame().payload.push(b'x');
+            txn.commit().expect("no faults");
+            drop(txn);
+            if random.one_in(2) {
+                store.checkpoint().expect("no faults");
+            }
+            for (rows, pieces) in [(&held, &before), (&store.reader().begin(), &pieces)] {
+                let (from, to) = (random.below(42), random.below(42));
+                let most = random.below(50);
+                let mut found = Vec::new();
+                let range = RowRange::orders(Space::Chunk, object, from, to);
+                rows.scan(range, Direction::Forward, &mut |key, value| {
+                    found.push((key.order, value.to_vec()));
+                    if found.len() as u64 == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .expect("no faults");
+                let all = pieces.iter().filter(|(number, _)| (from..=to).contains(*number));
+                let most = if most == 0 { usize::MAX } else { most as usize };
+                let expected: Vec<_> = all.map(|(number, value)| (*number, value.clone())).take(most).collect();
+                assert_eq!(found, expected, "{from} to {to}");
+            }
+            drop(held);
+            drop(old);
+            if random.one_in(6) {
+                store.close().expect("no faults");
+                drop(store);
+                (store, _) = world.open();
+                replay(&store);
             }
         }
     }
