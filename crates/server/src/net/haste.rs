@@ -5,9 +5,14 @@
 //! goes on looking for a while, as long as that finds something as a rule: waiting actively for about what a sleep costs is never much worse than the better
 //! of the two (A. Karlin and others, "Competitive Randomized Algorithms for Nonuniform Problems", 1990).
 //!
+//! Where more threads want processors than there are, looking takes one from the clients that are to send: so a thread that waits for a processor itself
+//! for a good part of the time ([`Crowd`]) does not look.
+//!
 //! With many clients that send one request each, it lets some more of them come first ([`Haste::pause`]). A round of several requests costs the thread less for
 //! each, and clients that send while the thread works, and does not poll what they send to, do so at less cost too.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// How long the thread looks before it sleeps. A client that sends one request after the other, and sleeps between them, comes back after 30 us.
@@ -16,6 +21,10 @@ const LOOKS: Duration = Duration::from_micros(50);
 const MOST: u32 = 16;
 /// Without luck, sleeps from one attempt to the next.
 const REST: u32 = 64;
+
+/// Share of the time for which a thread may wait for a processor and still look. With a client of one thread on two processors it is a thirtieth, with one of
+/// two threads a third, whether the thread looks or not.
+const CROWDED: f64 = 0.2;
 
 /// Time to let more clients come, for each that was served in the last round,
 const PAUSE: Duration = Duration::from_micros(5);
@@ -39,11 +48,20 @@ pub struct Haste {
     luck: u32,
     rest: u32,
     spent: Duration,
+    crowded: bool,
 }
 
 impl Haste {
+    /// Takes note of the share of the time for which the thread has waited for a processor lately.
+    pub fn waited(&mut self, share: f64) {
+        self.crowded = share > CROWDED;
+    }
+
     /// How long to look before sleeping.
     pub fn looks(&mut self) -> Duration {
+        if self.crowded {
+            return Duration::ZERO;
+        }
         if self.luck > 0 {
             return LOOKS;
         }
@@ -77,9 +95,73 @@ impl Haste {
     }
 }
 
+/// How much a thread waits for a processor that others have.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    /// Of the thread: time on a processor, time that it waited for one, and a count. `None` where the system does not tell.
+    figures: Option<File>,
+    waited: Duration,
+    at: Duration,
+}
+
+impl Crowd {
+    /// That of the calling thread.
+    #[must_use]
+    pub fn of_this_thread() -> Crowd {
+        Crowd { figures: File::open("/proc/thread-self/schedstat").ok(), waited: Duration::ZERO, at: Duration::ZERO }
+    }
+
+    /// The share of the time since the last call, until `now`, for which it waited.
+    pub fn share(&mut self, now: Duration) -> f64 {
+        let Some(waited) = self.waited() else { return 0.0 };
+        let more = waited.saturating_sub(std::mem::replace(&mut self.waited, waited));
+        let passed = now.saturating_sub(std::mem::replace(&mut self.at, now));
+        more.as_secs_f64() / passed.as_secs_f64().max(1e-3)
+    }
+
+    fn waited(&self) -> Option<Duration> {
+        let mut text = [0; 64];
+        let len = self.figures.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..len]).ok()?;
+        Some(Duration::from_nanos(text.split_ascii_whitespace().nth(1)?.parse().ok()?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_waits_for_a_processor_does_not_look() {
+        let mut haste = Haste::default();
+        haste.learn(true, Duration::ZERO);
+        for (share, looks) in [(0.05, LOOKS), (0.35, Duration::ZERO), (0.05, LOOKS)] {
+            haste.waited(share);
+            assert_eq!(haste.looks(), looks);
+        }
+    }
+
+    #[test]
+    fn the_system_says_how_long_threads_wait() {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from) * 4;
+        let shares: Vec<f64> = std::thread::scope(|scope| {
+            let busy = |_| {
+                scope.spawn(|| {
+                    let (mut crowd, began) = (Crowd::of_this_thread(), std::time::Instant::now());
+                    assert!(crowd.share(Duration::ZERO) >= 0.0);
+                    while began.elapsed() < Duration::from_millis(400) {
+                        std::hint::spin_loop();
+                    }
+                    crowd.share(began.elapsed())
+                })
+            };
+            let all: Vec<_> = (0..threads).map(busy).collect();
+            all.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+        });
+        // Where the system does not tell all are zero.
+        let told = std::path::Path::new("/proc/thread-self/schedstat").exists();
+        assert_eq!(shares.iter().any(|share| *share > CROWDED), told, "{shares:?}");
+    }
 
     /// Attempts in a thousand times, if `finds` says whether something comes soon.
     fn attempts(haste: &mut Haste, finds: impl Fn(u32) -> bool) -> u32 {

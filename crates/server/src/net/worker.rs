@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connection::Connection;
 use super::handover::Detached;
-use super::haste::{Haste, Round};
+use super::haste::{Crowd, Haste, Round};
 use super::input::Received;
 use super::listen::Listeners;
 use super::mailbox::{Message, ThreadBox, ThreadMailbox};
@@ -52,6 +52,7 @@ pub struct Worker {
     pub(super) asks_engine: bool,
     poll: Poll,
     haste: Haste,
+    crowd: Crowd,
     last_round: Round,
     pub(super) inbox: Arc<ThreadBox>,
     mailbox: Arc<dyn Mailbox>,
@@ -101,6 +102,7 @@ impl Worker {
             asks_engine: false,
             poll,
             haste: Haste::default(),
+            crowd: Crowd::default(),
             last_round: Round::default(),
             mailbox: Arc::new(ThreadMailbox(inbox.clone())),
             inbox,
@@ -137,6 +139,8 @@ impl Worker {
     /// Runs until it is told to stop, or, standing in, to return.
     pub(super) fn serve(mut self: Box<Self>) -> io::Result<Box<Self>> {
         let mut events = Events::with_capacity(1024);
+        // One that stands in for another goes on with its clients on its own thread.
+        self.crowd = Crowd::of_this_thread();
         while !self.stopping && !self.returning {
             self.wait(&mut events)?;
             self.inbox.awake();
@@ -367,6 +371,7 @@ impl Worker {
             return;
         }
         self.next_round = now + ROUND;
+        self.haste.waited(self.crowd.share(clock::monotonic()));
         for listener in self.listeners.as_ref().map(Listeners::unfinished).unwrap_or_default() {
             self.accept(listener);
         }
