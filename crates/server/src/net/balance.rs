@@ -23,8 +23,10 @@ const TICK: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_millis(100);
 /// A thread that is busy for such a share of the time is all used.
 const BUSY: f64 = 0.9;
-/// Processors that must have nothing to do, so that a thread is tried soon.
+/// Processors that must have nothing to do, so that a thread is tried soon: a mean in which each tick has this part ([`FRESH`]). The
+/// system counts in hundredths of a second, so a single tick, in which there are two, says little.
 const FREE: f64 = 0.25;
+const FRESH: f64 = 0.3;
 /// How much more must be executed, so that a further thread stays.
 const GAIN: f64 = 1.08;
 /// What must still be executed, so that a thread less is enough.
@@ -35,7 +37,7 @@ const WINDOW: usize = 2;
 const FIRST_WAIT: u32 = 10;
 const LAST_WAIT: u32 = 3000;
 /// Ticks of full load without a free processor before a thread is tried all the same.
-const CROWDED: u32 = 100;
+const CROWDED: u32 = 25;
 
 /// The number of threads that serve clients.
 pub struct Balance {
@@ -71,7 +73,7 @@ impl Default for Balance {
 /// What was measured in one tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Processors that the network threads used, of one each at most.
+    /// Processors that the network threads used or waited for, of one each at most.
     pub used: f64,
     /// Processors that had nothing to do.
     pub free: f64,
@@ -119,6 +121,8 @@ pub struct Judge {
     trial: Option<Try>,
     /// Rates of the last ticks with this number of threads.
     rates: Vec<f64>,
+    /// Processors that had nothing to do lately.
+    free: f64,
     /// Ticks of full load in a row, and ticks with hardly any.
     full: u32,
     idle: u32,
@@ -135,6 +139,7 @@ impl Judge {
             active: 1,
             trial: None,
             rates: Vec::new(),
+            free: 0.0,
             full: 0,
             idle: 0,
             up: Patience::default(),
@@ -146,6 +151,7 @@ impl Judge {
     pub fn tick(&mut self, load: Load) -> usize {
         let (may_grow, may_shrink) = (self.up.tick(), self.down.tick());
         let others = (self.active - 1) as f64;
+        self.free += FRESH * (load.free - self.free);
         // A load that fewer threads carry easily needs no try.
         self.idle = if load.used < 0.5 * others { self.idle + 1 } else { 0 };
         if self.idle >= 3 {
@@ -167,11 +173,11 @@ impl Judge {
         if self.rates.len() < WINDOW {
             return self.active;
         }
-        let wanted = self.full >= WINDOW as u32 && (load.free >= FREE || self.full >= CROWDED);
+        let wanted = self.full >= WINDOW as u32 && (self.free >= FREE || self.full >= CROWDED);
         if wanted && may_grow && self.active < self.most {
             return self.attempt(self.active + 1);
         }
-        if self.active > 1 && may_shrink && load.free < FREE && load.used < others + 0.1 {
+        if self.active > 1 && may_shrink && self.free < FREE && load.used < others + 0.1 {
             return self.attempt(self.active - 1);
         }
         self.active
@@ -327,6 +333,15 @@ mod tests {
         let load = |active: usize| Load { used: 0.95 * active as f64, free: 0.0, rate: 1000.0 * active as f64 };
         assert_eq!(drive(&mut judge, CROWDED as usize - 1, load), (1, 0));
         assert_eq!(drive(&mut judge, 10, load), (2, 1));
+    }
+
+    #[test]
+    fn a_hundredth_of_a_second_without_work_is_no_free_processor() {
+        let mut judge = Judge::new(2);
+        for tick in 0..CROWDED - 1 {
+            let free = if tick % 8 == 0 { 0.5 } else { 0.0 };
+            assert_eq!(judge.tick(Load { used: 0.95, free, rate: 1000.0 }), 1, "tick {tick}");
+        }
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl Crowd {
         more.as_secs_f64() / passed.as_secs_f64().max(1e-3)
     }
 
-    fn waited(&self) -> Option<Duration> {
+    /// How long it has waited, all together; none where the system does not tell.
+    pub fn waited(&self) -> Option<Duration> {
         let mut text = [0; 64];
         let len = self.figures.as_ref()?.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(&text[..len]).ok()?;

@@ -166,16 +166,16 @@ impl ThreadBox {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Notes the processor time that the thread, which calls this, has used, apart from so much that it spent in vain.
-    pub fn account(&self, idle: Duration) {
+    /// Notes the processor time that the thread, which calls this, has used, apart from so much that it spent in vain, and for which it has waited.
+    pub fn account(&self, idle: Duration, waited: Duration) {
         let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        let used = used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64;
+        let used = used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64 + waited.as_nanos() as u64;
         let used = used.saturating_sub(idle.as_nanos() as u64);
         self.used.store(used, Ordering::Relaxed);
         self.used_at.store(clock::monotonic().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Processor time that the thread has used. One that has not slept or looked for long is in the middle of a long command.
+    /// Processor time that the thread has used, and waited for. One that has not slept or looked for long is in the middle of a long command.
     #[must_use]
     pub fn used(&self, now: Duration) -> Duration {
         const LONG: Duration = Duration::from_millis(20);

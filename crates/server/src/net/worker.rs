@@ -364,7 +364,8 @@ impl Worker {
             blocking::release(&self.server, client, Release::Timeout);
         }
         if now >= self.next_account {
-            self.inbox.account(self.haste.spent());
+            // A thread that waits for a processor has work.
+            self.inbox.account(self.haste.spent(), self.crowd.waited().unwrap_or_default());
             self.next_account = now + ACCOUNT;
         }
         if now < self.next_round {
