@@ -349,6 +349,25 @@ mod tests {
         assert_eq!(cache.get(&key(9), 0), None, "too big for a shard");
     }
 
+    /// Of rows without tails nothing but the index tells a free entry from one of a row that is known to be absent.
+    #[test]
+    fn what_was_dropped_is_not_known_any_more() {
+        let cache = RowCache::new(1 << 20, 0);
+        let row = |order| RowKey::new(Space::Rank1, 1, order, b"");
+        let value = |order: u64| Value::new(&order.to_le_bytes());
+        let mut random = Random::new(1);
+        for _ in 0..50_000 {
+            let order = random.below(30_000);
+            match cache.get(&row(order), 0) {
+                Some(found) => assert_eq!(found, Some(value(order)), "row {order}"),
+                None => cache.fill(&row(order), Some(&value(order)), 0),
+            }
+        }
+        let known = (0..30_000).filter(|&order| cache.knows(&row(order), 0)).count() as u64;
+        assert_eq!(known, cache.stats().rows);
+        assert!((1000..20_000).contains(&known), "some were dropped: {known}");
+    }
+
     #[test]
     fn an_entry_serves_only_views_it_is_right_for() {
         let cache = RowCache::new(1 << 20, 3);

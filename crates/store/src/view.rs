@@ -240,9 +240,12 @@ impl View {
         let is_string = range.space == Space::Chunk && direction == Direction::Forward;
         if is_string && range.group < self.active.fresh_from() {
             while range.to.is_none_or(|to| range.from < to) {
-                if range.from.0.is_multiple_of(AHEAD as u64) {
-                    let next: [_; AHEAD] = std::array::from_fn(|n| (range.group, range.from.0.wrapping_add(n as u64)));
-                    self.cache.prefetch(range.space, &next);
+                let first = range.from.0;
+                if first.is_multiple_of(AHEAD as u64) {
+                    let next: [_; AHEAD] = std::array::from_fn(|n| (range.group, first.wrapping_add(n as u64)));
+                    // A string just too long for its key's row has two pieces.
+                    let left = range.to.map_or(u64::MAX, |(last, _)| last.saturating_sub(first).saturating_add(1));
+                    self.cache.prefetch(range.space, &next[..left.min(AHEAD as u64) as usize]);
                 }
                 let key = RowKey::new(range.space, range.group, range.from.0, b"");
                 let Some(Some(value)) = self.find_in_memory(&key, seq) else { break };
