@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ardb_base::disk::{Disk, Region, RegionWriter};
-use ardb_base::priority;
+use ardb_base::priority::{self, Courtesy};
 use parking_lot::{Condvar, Mutex};
 
 /// How far ahead of the appender memory is prepared, in bytes. It bounds what a sync by the kernel writes in vain.
@@ -144,23 +144,20 @@ impl Drop for Ahead {
 fn run(desk: &Desk, disk: &dyn Disk) {
     // As a rule it is well ahead; and while an appender waits for it, a thread less wants the processor.
     priority::stand_behind(priority::BACKGROUND);
+    let mut courtesy = Courtesy::of_this_thread();
     let mut state = desk.state.lock();
     while !state.stop {
         if let Some((region, range)) = state.warm.take() {
             drop(state);
-            for from in range.clone().step_by(WARM_STEP) {
-                region.warm(from..range.end.min(from + WARM_STEP));
-                // A client's thread may want the processor, and would not get it before the system's next tick.
-                std::thread::yield_now();
-            }
+            warm(&region, range, &mut courtesy);
             drop(region);
             state = desk.state.lock();
         } else if matches!(state.stage, Stage::Wanted(..)) {
             let Stage::Wanted(path, len) = std::mem::replace(&mut state.stage, Stage::Making) else { continue };
             drop(state);
-            let spare = Spare::make(disk, path, len);
-            if let Ok(spare) = &spare {
-                spare.writer.region().warm(0..WARM_BYTES);
+            let spare = make_durable(disk, path, len);
+            if let Some(spare) = &spare {
+                warm(spare.writer.region(), 0..WARM_BYTES, &mut courtesy);
             }
             state = desk.state.lock();
             state.stage = spare.map_or(Stage::Idle, Stage::Ready);
@@ -176,4 +173,24 @@ fn run(desk: &Desk, disk: &dyn Disk) {
             desk.work.wait(&mut state);
         }
     }
+}
+
+/// Prepares memory step by step.
+fn warm(region: &Region, range: Range<usize>, courtesy: &mut Courtesy) {
+    for from in range.clone().step_by(WARM_STEP) {
+        region.warm(from..range.end.min(from + WARM_STEP));
+        courtesy.now_and_then();
+    }
+}
+
+/// Makes a file whose length and space are durable. Were they not yet when something is in it, the first sync would write all memory that is prepared, too.
+fn make_durable(disk: &dyn Disk, path: PathBuf, len: usize) -> Option<Spare> {
+    let mut spare = Spare::make(disk, path, len).ok()?;
+    if spare.writer.sync_all().is_err() {
+        drop(spare.writer);
+        // If it stays, the next opening removes it.
+        let _ = disk.remove(&spare.path);
+        return None;
+    }
+    Some(spare)
 }

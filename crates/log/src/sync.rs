@@ -75,7 +75,11 @@ impl Shared {
         };
         for segment in &dirty {
             let published = segment.region.published();
-            segment.region.sync(segment.synced.load(Ordering::Acquire)..published)?;
+            let from = segment.synced.load(Ordering::Acquire);
+            // The system makes each page that it writes read-only first, and interrupts all threads of the process for each that is mapped.
+            // Given back all at once, they are interrupted once.
+            segment.region.release(from..published);
+            segment.region.sync(from..published)?;
             segment.synced.store(published, Ordering::Release);
             // The page in which the next frame begins was made read-only for being written out; taking that fault here saves the appender it.
             segment.region.warm(published..published + 1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, Relaxed};
 
 use ardb_base::id::Offset;
+use ardb_base::priority::Courtesy;
 use ardb_engine::{Change, ChangeSource, RowKey, Snapshot, Space, Value};
 use ardb_log::Pin;
 
@@ -26,6 +27,8 @@ use crate::txn::held;
 const BATCH: usize = 512;
 /// Rows that the processor is asked for before they are needed.
 const AHEAD: usize = 16;
+/// Rows after which it is asked whether to pause.
+const COURTEOUS: u64 = 16;
 
 /// What a running or failed checkpoint holds.
 pub struct Frozen {
@@ -162,7 +165,7 @@ impl Core {
         let number = view.number + 1;
         // In this order, so that no view finds a row in the cache that is older or newer than itself: see `cache`.
         view.cache.advance(number);
-        renew(frozen, &view.cache, number);
+        self.renew(frozen, &view.cache, number);
         drop(view);
         let engine = self.engine.read().snapshot();
         let old = self.publication.change(|view| {
@@ -194,9 +197,29 @@ impl Core {
         let snapshot = engine.snapshot();
         let plan = frozen.cleanup.plan(&*snapshot)?;
         let meta = [(POSITION.encoded(), frozen.position.encode()), (CATALOG.encoded(), frozen.catalog.encode())];
-        let mut source = Source::new(frozen, &*snapshot, meta, plan.keys);
+        let mut source = Source::new(self, frozen, &*snapshot, meta, plan.keys);
         engine.commit(&plan.ranges, &mut source)?;
         Ok(source.rows)
+    }
+
+    /// Puts the rows that have gone into the engine, which counts `number` now, into the cache.
+    fn renew(&self, frozen: &Frozen, cache: &RowCache, number: u64) {
+        let mut drain = Drain::new(frozen);
+        let mut courtesy = Courtesy::of_this_thread();
+        while let Some((run, skips, items)) = drain.batch() {
+            if !RowCache::takes(run.space) {
+                continue;
+            }
+            for part in items.chunks(AHEAD) {
+                cache.prefetch_renewal(part.iter().map(|item| run.key(item)));
+                for item in part.iter().filter(|item| !frozen.skips_row(&run, skips, item)) {
+                    cache.renew(&run.key(item), item.value.clone(), number);
+                }
+                if !self.is_pressed() {
+                    courtesy.now_and_then();
+                }
+            }
+        }
     }
 
     /// Where the engine stands.
@@ -220,22 +243,6 @@ impl Frozen {
         skips.unwrap_or_else(|| self.cleanup.walked(run.group, item.order))
             // Nothing below this table has it.
             || (fresh && item.value.is_none())
-    }
-}
-
-/// Puts the rows that have gone into the engine, which counts `number` now, into the cache.
-fn renew(frozen: &Frozen, cache: &RowCache, number: u64) {
-    let mut drain = Drain::new(frozen);
-    while let Some((run, skips, items)) = drain.batch() {
-        if !RowCache::takes(run.space) {
-            continue;
-        }
-        for part in items.chunks(AHEAD) {
-            cache.prefetch_renewal(part.iter().map(|item| run.key(item)));
-            for item in part.iter().filter(|item| !frozen.skips_row(&run, skips, item)) {
-                cache.renew(&run.key(item), item.value.clone(), number);
-            }
-        }
     }
 }
 
@@ -319,6 +326,7 @@ impl<'a> Drain<'a> {
 
 /// The rows of a checkpoint: position and catalog, the frozen table, and single deletions, which win over a row of the table.
 struct Source<'a> {
+    core: &'a Core,
     drain: Drain<'a>,
     /// The engine before the commit.
     engine: &'a dyn Snapshot,
@@ -331,16 +339,19 @@ struct Source<'a> {
     value: Option<Value>,
     pending: bool,
     rows: u64,
+    courtesy: Courtesy,
 }
 
 impl<'a> Source<'a> {
     fn new(
+        core: &'a Core,
         frozen: &'a Frozen,
         engine: &'a dyn Snapshot,
         meta: [(Vec<u8>, Vec<u8>); 2],
         deletions: Vec<Vec<u8>>,
     ) -> Source<'a> {
         Source {
+            core,
             drain: Drain::new(frozen),
             engine,
             // Space 0 comes before all others, and the position's group before the catalog's.
@@ -352,6 +363,7 @@ impl<'a> Source<'a> {
             value: None,
             pending: false,
             rows: 0,
+            courtesy: Courtesy::of_this_thread(),
         }
     }
 }
@@ -361,6 +373,9 @@ impl ChangeSource for Source<'_> {
         if let Some(meta) = self.meta.next() {
             self.meta_now = meta;
             return Some((&self.meta_now.0, Some(&self.meta_now.1)));
+        }
+        if self.rows.is_multiple_of(COURTEOUS) && !self.core.is_pressed() {
+            self.courtesy.now_and_then();
         }
         if !self.pending {
             self.drain.soon().iter().for_each(|key| self.engine.prefetch(key));

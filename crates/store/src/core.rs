@@ -189,6 +189,11 @@ impl Core {
         }
     }
 
+    /// Whether writers will soon be slowed, unless a checkpoint ends.
+    pub fn is_pressed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) > self.budget.changed / 4 * 3
+    }
+
     /// Bytes of changed rows now. `changed` may stay too high when a commit and the end of a checkpoint meet, until the next one.
     pub fn changed_bytes(&self) -> u64 {
         let (_, view) = self.publication.current();

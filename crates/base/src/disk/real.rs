@@ -228,10 +228,14 @@ unsafe impl Backing for RealBacking {
     }
 
     fn release(&self, range: Range<usize>) {
+        // Of the last page the rest is in use.
+        let end = range.end - range.end % rustix::param::page_size();
+        if range.start >= end {
+            return;
+        }
         // SAFETY: the mapping is shared and has a file behind it. What was written to its pages belongs to the file already, dirty or not, so
         // the next access finds the same bytes; private memory, which this advice would clear, there is none.
-        let _ =
-            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.end - range.start) };
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, end - range.start) };
     }
 }
 

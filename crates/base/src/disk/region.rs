@@ -99,7 +99,7 @@ impl Region {
     }
 
     /// Stops counting the memory of `range` as the process's. It can be read on, from the system's cache or the file, and nothing that was
-    /// written is lost. A hint.
+    /// written is lost. A hint, which may leave the memory around the end.
     pub fn release(&self, range: Range<usize>) {
         let end = range.end.min(self.len);
         if range.start < end {

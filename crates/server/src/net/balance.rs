@@ -23,9 +23,10 @@ const TICK: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_millis(100);
 /// A thread that is busy for such a share of the time is all used.
 const BUSY: f64 = 0.9;
-/// Processors that must have nothing to do, so that a thread is tried soon: a mean in which each tick has this part ([`FRESH`]). The
-/// system counts in hundredths of a second, so a single tick, in which there are two, says little.
-const FREE: f64 = 0.25;
+/// Processors that must have nothing to do, so that a thread is tried soon: with less than most of one it seldom helps, and while it is tried clients wait
+/// longer. A mean in which each tick has this part ([`FRESH`]): the system counts in hundredths of a second, so a single tick, in which there are two,
+/// says little.
+const FREE: f64 = 0.75;
 const FRESH: f64 = 0.3;
 /// How much more must be executed, so that a further thread stays.
 const GAIN: f64 = 1.08;
@@ -34,10 +35,10 @@ const SAME: f64 = 0.97;
 /// Ticks before a try whose rates are its measure, and ticks of the try itself after the first one, in which clients move.
 const WINDOW: usize = 2;
 /// Ticks until the second try of a kind, and at most between two.
-const FIRST_WAIT: u32 = 10;
+const FIRST_WAIT: u32 = 25;
 const LAST_WAIT: u32 = 3000;
 /// Ticks of full load without a free processor before a thread is tried all the same.
-const CROWDED: u32 = 25;
+const CROWDED: u32 = 50;
 
 /// The number of threads that serve clients.
 pub struct Balance {
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn one_that_does_not_help_goes_and_is_seldom_tried_again() {
         let mut judge = Judge::new(2);
-        let load = |active: usize| Load { used: 0.95 * active as f64, free: 0.5, rate: 1000.0 };
+        let load = |active: usize| Load { used: 0.95 * active as f64, free: 1.0, rate: 1000.0 };
         let (active, changes) = drive(&mut judge, 10, load);
         assert_eq!((active, changes), (1, 2));
         let (_, changes) = drive(&mut judge, 10_000, load);
