@@ -4,6 +4,9 @@
 //! row after the other, however many the disk could bring at once. They give such work to these threads instead. There are
 //! `cold-read-threads` of them at most, each started when there is work and no idle one, and kept.
 //!
+//! To wake a thread costs about as much as to read a row. So a job may wait for a thread that will soon be free: half as many as there are threads at
+//! work with jobs of one row each. Where the disk is slow more wait than that, and more threads are woken.
+//!
 //! Invariants: a job only reads, and takes no lock that a writer holds while it waits, so it always ends. Each client has at most one job here, and so has
 //! the link to the master in each of the threads, so the queue is as long as there are clients.
 
@@ -22,6 +25,17 @@ use crate::clock;
 /// What is done for others.
 pub type Job = Box<dyn FnOnce(&mut Reader) + Send>;
 
+/// How much work a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// A row or so.
+    Brief,
+    /// Nobody knows.
+    Long,
+}
+
+/// Threads at work with brief jobs for each job that may wait.
+const PATIENCE: usize = 2;
 /// Keys that are worth another thread.
 const SHARE: usize = 8;
 
@@ -40,7 +54,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(Size, Job)>,
+    /// Threads at work with brief jobs.
+    brief: usize,
     /// Threads that wait for one.
     idle: usize,
     closed: bool,
@@ -48,10 +64,13 @@ struct Queue {
 
 impl ColdReads {
     /// Has a job done. `most` is how many threads there may be. If the system gives none, the caller does it.
-    pub fn run(&self, store: &Store, most: usize, job: Job) {
+    pub fn run(&self, store: &Store, most: usize, size: Size, job: Job) {
         let start = {
             let mut queue = self.shared.queue.lock();
-            queue.jobs.push_back(job);
+            queue.jobs.push_back((size, job));
+            if queue.jobs.len() * PATIENCE <= queue.brief {
+                return;
+            }
             queue.idle < queue.jobs.len()
         };
         self.shared.changed.notify_one();
@@ -70,7 +89,7 @@ impl ColdReads {
                 log::warn!("No thread for cold reads: {error}");
                 drop(threads);
                 let job = self.shared.queue.lock().jobs.pop_front();
-                if let Some(job) = job {
+                if let Some((_, job)) = job {
                     job(&mut store.reader());
                 }
             }
@@ -94,7 +113,7 @@ impl ColdReads {
         });
         for _ in 0..count {
             let looks = looks.clone();
-            self.run(store, most, Box::new(move |reader| looks.run(reader)));
+            self.run(store, most, Size::Long, Box::new(move |reader| looks.run(reader)));
         }
         let mut running = looks.running.lock();
         looks.over.wait_while(&mut running, |running| *running > 0);
@@ -121,12 +140,15 @@ impl ColdReads {
 
 impl Shared {
     fn serve(&self, reader: &mut Reader) {
+        let mut before = Size::Long;
         loop {
-            let job = {
+            let (size, job) = {
                 let mut queue = self.queue.lock();
+                queue.brief -= usize::from(before == Size::Brief);
                 loop {
-                    if let Some(job) = queue.jobs.pop_front() {
-                        break job;
+                    if let Some((size, job)) = queue.jobs.pop_front() {
+                        queue.brief += usize::from(size == Size::Brief);
+                        break (size, job);
                     }
                     if queue.closed {
                         return;
@@ -137,6 +159,7 @@ impl Shared {
                 }
             };
             job(reader);
+            before = size;
         }
     }
 }

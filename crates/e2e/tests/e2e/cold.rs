@@ -174,6 +174,50 @@ fn what_is_sent_to_a_client_that_is_away_reaches_it() {
 }
 
 #[test]
+fn a_client_that_was_left_after_its_reply_is_there_for_everything() {
+    if stands_in() {
+        return;
+    }
+    let server = cold_setup().start().unwrap();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let models = names.map(|name| fill(&mut server.client().unwrap(), &mut Random::new(9), name));
+    server.client().unwrap().must("SAVE").unwrap();
+    let mut random = Random::new(10);
+    let mut admin = server.client().unwrap();
+    for round in 0..60 {
+        let mut client = server.client().unwrap();
+        client.set_timeout(LIMIT).unwrap();
+        client.must("HELLO 3").unwrap();
+        let id = client.must("CLIENT ID").unwrap().text();
+        client.must("SUBSCRIBE news").unwrap();
+        for _ in 0..100 + random.below(4) {
+            let at = random.below(6) as usize;
+            let key = format!("{}:{}", names[at], random.below(KEYS));
+            client.queue(&["GET", &key]);
+            assert_eq!(client.receive().unwrap().text(), models[at][&key]);
+        }
+        // Sooner and later than it comes back by itself.
+        std::thread::sleep(Duration::from_millis([0, 0, 1, 120][round % 4]));
+        match round % 3 {
+            0 => {
+                admin.must("PUBLISH news x").unwrap();
+                assert_eq!(client.receive().unwrap().items().unwrap()[2].text(), "x");
+            }
+            1 => {
+                assert_eq!(admin.call(&["CLIENT", "KILL", "ID", &id]).unwrap().text(), "1");
+                assert!(client.receive().is_err(), "it is closed");
+            }
+            _ => drop(client),
+        }
+        let is_gone = || Ok(!admin.call(&["CLIENT", "LIST"])?.text().contains(&format!("id={id} ")));
+        if round % 3 > 0 {
+            wait_until("the client is gone", LIMIT, is_gone).unwrap();
+        }
+    }
+    assert!(admin.info_number("stats", "cold_read_threads").unwrap() > 0, "{}", server.log_tail());
+}
+
+#[test]
 fn a_replica_whose_rows_are_cold_keeps_up() {
     if stands_in() {
         return;

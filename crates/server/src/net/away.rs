@@ -2,7 +2,8 @@
 //!
 //! While rows come from the disk, a thread of [`crate::cold`] executes what only reads, looks at the rows that the requests behind it will need, and
 //! sends the connection back; its network thread goes on with the others meanwhile. So as many rows are read at once as there are clients that want
-//! them, up to `cold-read-threads`, and a client whose rows are in memory waits for none of them.
+//! them, up to `cold-read-threads`, and a client whose rows are in memory waits for none of them. That thread sends the replies, too; a connection with
+//! which there is nothing more to do is only left for its network thread, which finds it when it is woken, as by the client's next request.
 //!
 //! Invariants: a connection that is away keeps its slot and executes nothing else; what is meant for it meanwhile waits in
 //! [`Worker::late`]. Nothing is executed out of its order.
@@ -16,11 +17,13 @@ use ardb_commands::{Access, Flags};
 use ardb_node::care::{Care, Measured};
 use ardb_store::{ReadTxn, Reader};
 use ardb_types::At;
+use mio::event::Event;
 
 use super::connection::Connection;
 use super::mailbox::Message;
 use super::worker::Worker;
 use crate::clock;
+use crate::cold::Size;
 use crate::server::Server;
 use crate::tally::Tally;
 
@@ -36,6 +39,21 @@ pub struct Returned {
     slow: u32,
 }
 
+/// What the socket of a connection that is away had to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Missed {
+    readable: bool,
+    end: bool,
+}
+
+impl Missed {
+    /// Takes note of it.
+    pub fn note(&mut self, event: &Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.end |= event.is_read_closed();
+    }
+}
+
 impl Worker {
     /// Sends those of these connections away whose next requests would wait for the disk. Does nothing while hardly any row comes from there.
     pub(super) fn send_away(&mut self, slots: &[usize]) {
@@ -48,20 +66,26 @@ impl Worker {
             for &slot in slots {
                 let Some(connection) = &mut self.connections[slot] else { continue };
                 // Those that have come back have nothing to wait for.
-                if !std::mem::take(&mut connection.looked_at) && connection.would_wait(&view, &mut self.care) {
-                    cold.push(slot);
+                if !std::mem::take(&mut connection.looked_at)
+                    && let Some(size) = connection.would_wait(&view, &mut self.care)
+                {
+                    cold.push((slot, size));
                 }
             }
         }
-        for slot in cold {
+        for (slot, size) in cold {
             let Some(mut connection) = self.connections[slot].take() else { continue };
             self.away += 1;
             let (server, inbox, slow_after) = (self.server.clone(), self.inbox.clone(), self.care.slow_after());
+            // What its socket said to the place's last owner, or before, is known or worth nothing.
+            self.missed[slot] = Missed::default();
             let job = move |reader: &mut Reader| {
                 let (looks, slow) = connection.execute_away(&server, reader, slow_after);
-                inbox.post(Message::Return(Box::new(Returned { slot, connection, looks, slow })));
+                let is_done = connection.answer(&server);
+                let returned = Message::Return(Box::new(Returned { slot, connection, looks, slow }));
+                if is_done { inbox.leave(returned) } else { inbox.post(returned) }
             };
-            self.server.cold.run(&self.server.store, self.server.cold_threads(), Box::new(job));
+            self.server.cold.run(&self.server.store, self.server.cold_threads(), size, Box::new(job));
         }
     }
 
@@ -69,8 +93,9 @@ impl Worker {
     pub(super) fn take_in(&mut self, returned: Returned) {
         let Returned { slot, mut connection, looks, slow } = returned;
         self.care.count(looks, slow);
-        // What its socket had to say meanwhile was said to nobody.
-        (connection.readable, connection.end_ahead) = (true, true);
+        let missed = std::mem::take(&mut self.missed[slot]);
+        connection.readable |= missed.readable;
+        connection.end_ahead |= missed.end;
         // What comes in from now on was not looked at; but what waits was, and need not go away again.
         connection.looked_at = connection.input.next().is_some();
         self.connections[slot] = Some(connection);
@@ -83,11 +108,12 @@ impl Worker {
 }
 
 impl Connection {
-    /// Whether its next requests may wait for the disk.
-    fn would_wait(&self, view: &ReadTxn<'_>, care: &mut Care) -> bool {
-        let Some(session) = self.session.as_ref().filter(|session| session.multi.is_none()) else { return false };
+    /// How much work its next requests are, if they may wait for the disk.
+    fn would_wait(&self, view: &ReadTxn<'_>, care: &mut Care) -> Option<Size> {
+        let session = self.session.as_ref().filter(|session| session.multi.is_none())?;
         let mut left = REQUESTS;
         let mut waits = false;
+        let mut size = if self.input.waiting() == 1 { Size::Brief } else { Size::Long };
         self.input.each(|request, args| {
             let Ok(command) = &request.command else { return false };
             if !command.flags.has(Flags::READONLY) && !command.flags.has(Flags::WRITE) {
@@ -95,6 +121,9 @@ impl Connection {
             }
             // A value of many rows may lack any of them.
             let one_row = matches!(command.group, Group::String | Group::Generic | Group::Bitmap);
+            if !one_row || args.len() > 2 {
+                size = Size::Long;
+            }
             command.keys.each(args, |index| {
                 let known = view.is_in_memory(At::new(view, session.db, args[index], UnixMs::MIN).row());
                 // Each key counts, so that this ends some time after the last row has come from the disk.
@@ -103,7 +132,7 @@ impl Connection {
             left -= 1;
             left > 0 && !waits
         });
-        waits
+        waits.then_some(size)
     }
 
     /// Whether its next request only reads data.
@@ -112,6 +141,21 @@ impl Connection {
             (Some(session), Some(Ok(command))) => session.multi.is_none() && command.flags.has(Flags::READONLY),
             _ => false,
         }
+    }
+
+    /// Sends its replies. Gives whether nothing is left to do for it until the client, or somebody else, wants something: then its network thread need not
+    /// wake for it.
+    fn answer(&mut self, server: &Server) -> bool {
+        let unsent = self.unsent();
+        // A broken connection is closed by its thread, which finds that out, too.
+        let is_flushed = matches!(self.flush(), Ok(true));
+        if unsent > 0 {
+            server.stats.writes.add(1);
+            server.stats.output.add((unsent - self.unsent()) as u64);
+        }
+        self.publish();
+        let is_over = self.closing || self.ended || self.killed() || self.input.error().is_some();
+        is_flushed && !is_over && !self.wants_input() && self.input.next().is_none()
     }
 
     /// Executes what only reads, and looks at the rows of the writes behind it, and of the reads behind those, which will

@@ -59,6 +59,8 @@ pub struct ThreadBox {
     waker: Waker,
     /// The thread is about to sleep, or sleeps, and has not been woken yet.
     asleep: AtomicBool,
+    /// It is to be woken for what can wait, too.
+    eager: AtomicBool,
     /// Processor time that the thread had used when it last looked, and when that was, nanoseconds.
     used: AtomicU64,
     used_at: AtomicU64,
@@ -111,6 +113,7 @@ impl ThreadBox {
             queue: Mutex::new(Vec::new()),
             waker,
             asleep: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
             used: AtomicU64::new(0),
             used_at: AtomicU64::new(0),
         }
@@ -143,9 +146,25 @@ impl ThreadBox {
 
     fn push(&self, message: Message) {
         self.queue.lock().push(message);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             // The only failure is a full counter, and then the thread is awake.
             let _ = self.waker.wake();
+        }
+    }
+
+    /// Sends a message for which the thread, should it sleep, need not wake, unless it said that it is eager. It finds it when something else wakes it.
+    pub fn leave(&self, message: Message) {
+        if self.eager.load(Ordering::SeqCst) {
+            return self.push(message);
+        }
+        self.queue.lock().push(message);
+        // It may have become eager, and gone to sleep, in between.
+        if self.eager.load(Ordering::SeqCst) {
+            self.wake();
         }
     }
 
@@ -155,8 +174,9 @@ impl ThreadBox {
         std::mem::swap(&mut *self.queue.lock(), into);
     }
 
-    /// Says that the thread is going to sleep. Returns whether it may: not if messages wait.
-    pub fn going_to_sleep(&self) -> bool {
+    /// Says that the thread is going to sleep, and whether it is `eager` to have what is left for it. Returns whether it may: not if messages wait.
+    pub fn going_to_sleep(&self, eager: bool) -> bool {
+        self.eager.store(eager, Ordering::SeqCst);
         self.asleep.store(true, Ordering::SeqCst);
         self.queue.lock().is_empty()
     }
@@ -191,5 +211,36 @@ pub struct ThreadMailbox(pub Arc<ThreadBox>);
 impl Mailbox for ThreadMailbox {
     fn deliver(&self, client: u64, bytes: Arc<[u8]>) {
         self.0.post(Message::Deliver(client, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Events;
+
+    use super::super::worker::Worker;
+    use super::*;
+
+    #[test]
+    fn what_is_left_wakes_a_thread_only_if_it_is_eager() {
+        let (mut poll, inbox) = Worker::prepare(0).expect("the system has descriptors");
+        let mut events = Events::with_capacity(4);
+        let mut is_woken = || {
+            poll.poll(&mut events, Some(Duration::ZERO)).expect("it can be polled");
+            !events.is_empty()
+        };
+        let mut messages = Vec::new();
+        for eager in [false, true] {
+            assert!(inbox.going_to_sleep(eager));
+            inbox.leave(Message::LookAgain);
+            assert_eq!(is_woken(), eager);
+            assert!(!inbox.going_to_sleep(eager), "it is there all the same");
+            inbox.take(&mut messages);
+            assert_eq!(messages.drain(..).count(), 1);
+            inbox.awake();
+        }
+        assert!(inbox.going_to_sleep(false));
+        inbox.post(Message::LookAgain);
+        assert!(is_woken());
     }
 }

@@ -16,6 +16,7 @@ use ardb_resp::request::Limits;
 use ardb_store::Reader;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::away::Missed;
 use super::connection::Connection;
 use super::handover::Detached;
 use super::haste::{Crowd, Haste, Round};
@@ -44,6 +45,8 @@ pub struct Worker {
     pub(super) server: Arc<Server>,
     pub(super) reader: Reader,
     pub(super) connections: Vec<Option<Box<Connection>>>,
+    /// For each place among them, what the socket had to say while its connection was away.
+    pub(super) missed: Vec<Missed>,
     /// Connections to look at in this round.
     pub(super) work: Vec<usize>,
     pub(super) care: Care,
@@ -96,6 +99,7 @@ impl Worker {
         Worker {
             reader,
             connections: Vec::new(),
+            missed: Vec::new(),
             work: Vec::new(),
             care: Care::new(server.slow_after()),
             foresight: Foresight::default(),
@@ -151,7 +155,9 @@ impl Worker {
                         self.accept(LISTENERS - token);
                     }
                     Token(slot) => {
-                        if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) {
+                        if self.connections.get(slot).is_some_and(Option::is_none) {
+                            self.missed[slot].note(event);
+                        } else if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) {
                             connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
                             connection.end_ahead |= event.is_read_closed();
                             // A client that waits sends nothing, so its end must be looked for.
@@ -198,7 +204,8 @@ impl Worker {
 
     /// How long the thread may sleep.
     fn timeout(&mut self) -> Option<Duration> {
-        if !self.work.is_empty() || !self.inbox.going_to_sleep() {
+        // What waits for a connection that is away wants it back at once.
+        if !self.work.is_empty() || !self.inbox.going_to_sleep(!self.late.is_empty()) {
             return Some(Duration::ZERO);
         }
         let mut until = self.next_round;
@@ -340,6 +347,7 @@ impl Worker {
         let connection = Some(connection);
         if slot == self.connections.len() {
             self.connections.push(connection);
+            self.missed.push(Missed::default());
         } else {
             self.connections[slot] = connection;
         }
