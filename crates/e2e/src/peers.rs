@@ -1,12 +1,14 @@
 //! Where the programs under test and the real servers are.
 //!
-//! `ARDB_SERVER` names the server under test; without it the newest `ardb-server` in the target folder is taken. It may
-//! name a real Redis, which then stands in: that is how the tests themselves are tested.
+//! `ARDB_SERVER` names the server under test; without it tests take the newest `ardb-server` in the target folder, and programs of the release profile
+//! the one beside them. It may name a real Redis, which then stands in: that is how the tests themselves are tested.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::{Result, error};
+
+const NO_SERVER: &str = "no ardb-server: build it (cargo build --release -p ardb-server) or set ARDB_SERVER";
 
 /// The root of the workspace.
 #[must_use]
@@ -31,14 +33,19 @@ pub fn ardb_server() -> Result<PathBuf> {
     }
     folders.extend(std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
     folders.push(workspace().join("target"));
+    // A program that is optimized measures, and not what somebody has just built for the debugger.
+    if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent)
+        && folder.file_name().is_some_and(|name| name == "release")
+    {
+        let path = folder.join("ardb-server");
+        return if path.is_file() { Ok(path) } else { Err(error(NO_SERVER)) };
+    }
     let newest = folders
         .iter()
         .flat_map(|folder| ["release", "debug"].map(|profile| folder.join(profile).join("ardb-server")))
         .filter_map(|path| Some((path.metadata().ok()?.modified().unwrap_or(SystemTime::UNIX_EPOCH), path)))
         .max();
-    newest
-        .map(|(_, path)| path)
-        .ok_or_else(|| error("no ardb-server: build it (cargo build --release -p ardb-server) or set ARDB_SERVER"))
+    newest.map(|(_, path)| path).ok_or_else(|| error(NO_SERVER))
 }
 
 /// The path of a program that `scripts/peers.sh` brings, for instance `redis-server-2.8` or `redis-cli`.

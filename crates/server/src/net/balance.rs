@@ -122,8 +122,9 @@ pub struct Judge {
     trial: Option<Try>,
     /// Rates of the last ticks with this number of threads.
     rates: Vec<f64>,
-    /// Processors that had nothing to do lately.
+    /// Processors that had nothing to do lately, and since there is full load.
     free: f64,
+    room: f64,
     /// Ticks of full load in a row, and ticks with hardly any.
     full: u32,
     idle: u32,
@@ -141,6 +142,7 @@ impl Judge {
             trial: None,
             rates: Vec::new(),
             free: 0.0,
+            room: 0.0,
             full: 0,
             idle: 0,
             up: Patience::default(),
@@ -170,11 +172,16 @@ impl Judge {
         if self.rates.len() > WINDOW {
             self.rates.remove(0);
         }
-        self.full = if load.used >= BUSY * self.active as f64 { self.full + 1 } else { 0 };
+        // What was free before the load came says nothing.
+        (self.full, self.room) = if load.used >= BUSY * self.active as f64 {
+            (self.full + 1, self.room + FRESH * (load.free - self.room))
+        } else {
+            (0, 0.0)
+        };
         if self.rates.len() < WINDOW {
             return self.active;
         }
-        let wanted = self.full >= WINDOW as u32 && (self.free >= FREE || self.full >= CROWDED);
+        let wanted = self.full >= WINDOW as u32 && (self.room >= FREE || self.full >= CROWDED);
         if wanted && may_grow && self.active < self.most {
             return self.attempt(self.active + 1);
         }
@@ -217,7 +224,7 @@ impl Judge {
             // Another load may come, of which nothing is known.
             (self.up, self.down) = (Patience::default(), Patience::default());
         }
-        (self.rates, self.full, self.idle) = (Vec::new(), 0, 0);
+        (self.rates, self.full, self.room, self.idle) = (Vec::new(), 0, 0.0, 0);
         self.active = many;
         many
     }
@@ -313,7 +320,7 @@ mod tests {
             free: 4.0 - active as f64,
             rate: 1000.0 * active as f64,
         };
-        let (active, changes) = drive(&mut judge, 15, load);
+        let (active, changes) = drive(&mut judge, 20, load);
         assert_eq!((active, changes), (4, 3), "each after a try of a few ticks");
         assert_eq!(drive(&mut judge, 1000, load), (4, 0));
     }
@@ -343,6 +350,14 @@ mod tests {
             let free = if tick % 8 == 0 { 0.5 } else { 0.0 };
             assert_eq!(judge.tick(Load { used: 0.95, free, rate: 1000.0 }), 1, "tick {tick}");
         }
+    }
+
+    #[test]
+    fn what_was_free_before_the_load_is_not_free_under_it() {
+        let mut judge = Judge::new(2);
+        drive(&mut judge, 20, |_| Load { used: 0.1, free: 1.9, rate: 10.0 });
+        let load = |active: usize| Load { used: 0.95 * active as f64, free: 0.4, rate: 1000.0 };
+        assert_eq!(drive(&mut judge, CROWDED as usize - 1, load), (1, 0));
     }
 
     #[test]
