@@ -154,10 +154,8 @@ impl Worker {
                     Token(token) if self.listeners.as_ref().is_some_and(|l| token > LISTENERS - l.count()) => {
                         self.accept(LISTENERS - token);
                     }
-                    Token(slot) => {
-                        if self.connections.get(slot).is_some_and(Option::is_none) {
-                            self.missed[slot].note(event);
-                        } else if let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) {
+                    Token(slot) => match self.connections.get_mut(slot) {
+                        Some(Some(connection)) => {
                             connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
                             connection.end_ahead |= event.is_read_closed();
                             // A client that waits sends nothing, so its end must be looked for.
@@ -166,7 +164,9 @@ impl Worker {
                             }
                             self.queue(slot);
                         }
-                    }
+                        Some(None) => self.missed[slot].note(event),
+                        None => {}
+                    },
                 }
             }
             self.take_messages();
