@@ -22,9 +22,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "RocksDB keeps its own files; the adapter owns their folder")]
 
+mod files;
 mod options;
 mod snapshot;
 mod staging;
+mod together;
 
 use std::fs::{self, File};
 use std::io;
@@ -124,7 +126,7 @@ impl RocksEngine {
         ingest.set_move_files(true);
         // Nothing is ever in the memtable; should something be, an error is better than a flush nobody expects.
         ingest.set_allow_blocking_flush(false);
-        let current = Mutex::new(Arc::new(RocksSnapshot::new(&db)));
+        let current = Mutex::new(Arc::new(RocksSnapshot::new(&db, options.direct_reads)));
         let direct_reads = options.direct_reads;
         Ok(RocksEngine { staging, ingest, current, committing: Mutex::new(()), cache, direct_reads, db })
     }
@@ -208,7 +210,7 @@ impl Engine for RocksEngine {
             .ingest_external_file_opts(&self.ingest, staged.files.clone())
             .map_err(|error| failed("commit", &error))?;
         staged.taken();
-        let fresh = Arc::new(RocksSnapshot::new(&self.db));
+        let fresh = Arc::new(RocksSnapshot::new(&self.db, self.direct_reads));
         // The old state is let go, if this was its last holder, after the lock.
         let _old = std::mem::replace(&mut *lock(&self.current), fresh);
         self.free(ranges);
@@ -230,6 +232,7 @@ impl Engine for RocksEngine {
                 ("rocksdb_snapshots", self.number(properties::NUM_SNAPSHOTS).to_string()),
                 ("rocksdb_cache_pinned_bytes", self.cache.get_pinned_usage().to_string()),
                 ("rocksdb_direct_reads", u8::from(self.direct_reads).to_string()),
+                ("rocksdb_reads_together", u8::from(self.direct_reads && together::is_possible()).to_string()),
             ],
         }
     }

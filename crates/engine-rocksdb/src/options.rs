@@ -7,6 +7,8 @@ use rust_rocksdb::{
     LogLevel, Options,
 };
 
+use crate::files;
+
 /// What opening an engine needs to know.
 #[derive(Clone, Debug)]
 pub struct RocksOptions {
@@ -91,6 +93,9 @@ pub(crate) fn database(options: &RocksOptions, cache: &Cache) -> Options {
     // Every table stays open: a look-up in a table cache per read would cost more. What a table holds is bounded: see `table`.
     db.set_max_open_files(-1);
     db.set_use_direct_reads(options.direct_reads);
+    if options.direct_reads {
+        db.set_env(&files::environment());
+    }
 
     // No compression where data are soon rewritten, lz4 below that.
     let (none, lz4) = (DBCompressionType::None, DBCompressionType::Lz4);

@@ -124,6 +124,102 @@ mod direct {
             drop(engine);
         }
     }
+
+    /// Rows that fill some thousand blocks, in an engine that was just opened: none of them is in memory. None where the system cannot do it.
+    fn cold(dir: &Dir, rows: u32) -> Option<RocksEngine> {
+        let options = RocksOptions { direct_reads: direct_reads_work(), ..dir.options() };
+        let open = || RocksEngine::open(&options).expect("it is closed");
+        let changes = (0..rows).map(|n| {
+            let mut value = vec![0; 1500];
+            Random::new(n.into()).fill(&mut value);
+            (n.to_be_bytes(), value)
+        });
+        open().commit(&[], &mut Changes::puts(changes)).expect("a commit");
+        let engine = open();
+        let can = engine.snapshot().reads_together();
+        let told = engine.stats().details.iter().any(|(name, value)| *name == "rocksdb_reads_together" && value == "1");
+        assert_eq!(can, told);
+        can.then_some(engine)
+    }
+
+    /// Waits of this thread, as the system counts them.
+    fn waits() -> u64 {
+        let status = fs::read_to_string("/proc/thread-self/status").expect("Linux has it");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse().ok()).expect("it says so")
+    }
+
+    #[test]
+    fn many_rows_are_one_wait_for_the_disk() {
+        let dir = Dir::new();
+        let Some(engine) = cold(&dir, 4000) else { return };
+        let snapshot = engine.snapshot();
+        // Indexes and filters are in memory from here on.
+        for n in (1..4000u32).step_by(40) {
+            snapshot.get(&n.to_be_bytes()).expect("a read");
+        }
+        let keys: Vec<_> = (0..60u32).map(|n| (n * 60 + 20).to_be_bytes()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let look = || {
+            let (before, mut from_disk) = (waits(), 0);
+            snapshot.get_many(&keys, &mut |_, value, waited| {
+                assert!(value.expect("a read").is_some());
+                from_disk += u32::from(waited);
+            });
+            (waits() - before, from_disk)
+        };
+        // Blocks that are read for rows are not kept: the caller keeps the rows.
+        for _ in 0..3 {
+            let (waits, from_disk) = look();
+            assert_eq!(from_disk, 60);
+            assert!(waits <= 20, "{waits} waits for 60 rows");
+        }
+    }
+
+    #[test]
+    fn a_damaged_block_fails_its_rows_alone() {
+        let dir = Dir::new();
+        let Some(engine) = cold(&dir, 1000) else { return };
+        drop(engine);
+        let file = table(&dir);
+        let mut bytes = fs::read(&file).expect("a table");
+        bytes[5000..5100].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&file, bytes).expect("a table");
+        let engine = RocksEngine::open(&RocksOptions { direct_reads: true, ..dir.options() }).expect("it is closed");
+        let keys: Vec<_> = (0..1000u32).map(u32::to_be_bytes).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let (mut good, mut bad) = (0, 0);
+        engine.snapshot().get_many(&keys, &mut |_, value, _| match value {
+            Ok(value) => good += u32::from(value.is_some()),
+            Err(error) => {
+                assert!(error.corruption, "{error}");
+                bad += 1;
+            }
+        });
+        assert_eq!(good + bad, 1000);
+        assert!((1..=4).contains(&bad), "{bad} rows in the damaged block");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_fails_and_does_not_hang() {
+        let dir = Dir::new();
+        let Some(engine) = cold(&dir, 1000) else { return };
+        // Behind the engine's back, while it is open.
+        let file = fs::OpenOptions::new().write(true).open(table(&dir)).expect("a table");
+        file.set_len(10_000).expect("a cut");
+        let keys: Vec<_> = (100..140u32).map(|n| (n * 5).to_be_bytes()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let mut bad = 0;
+        engine.snapshot().get_many(&keys, &mut |_, value, _| bad += u32::from(value.is_err()));
+        assert_eq!(bad, 40);
+    }
+}
+
+/// The one table of a database.
+fn table(dir: &Dir) -> PathBuf {
+    let files = fs::read_dir(dir.0.join("db")).expect("the database");
+    let mut files = files.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    files.find(|path| path.extension().is_some_and(|extension| extension == "sst")).expect("a table")
 }
 
 #[test]
@@ -193,11 +289,7 @@ fn damage_is_told_from_other_failures() {
     let dir = Dir::new();
     let rows = (0..2000u32).map(|n| (n.to_be_bytes(), [n as u8; 100]));
     dir.engine().commit(&[], &mut Changes::puts(rows)).expect("a commit");
-    let file = fs::read_dir(dir.0.join("db"))
-        .expect("the database")
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "sst"))
-        .expect("a table");
+    let file = table(&dir);
     let mut bytes = fs::read(&file).expect("a table");
     for byte in &mut bytes[100..200] {
         *byte ^= 0x55;

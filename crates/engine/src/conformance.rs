@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ardb_base::random::Random;
 
-use crate::{Change, ChangeSource, Engine, EngineError, Snapshot};
+use crate::{Change, ChangeSource, Engine, EngineError, Snapshot, Value};
 pub use model::{Model, random_check};
 
 /// A place where one engine lives.
@@ -64,7 +64,8 @@ macro_rules! conformance_tests {
     ($home:expr) => {
         $crate::conformance_tests!(@each $home;
             rows_are_written_and_deleted, cursors_stop_at_every_edge, random_commits_match_a_model, ranges_go_before_rows,
-            snapshots_stay_as_they_were, restarts_keep_what_was_committed, values_of_all_sizes, readers_see_whole_commits);
+            snapshots_stay_as_they_were, restarts_keep_what_was_committed, values_of_all_sizes, readers_see_whole_commits,
+            many_rows_are_read_as_one_by_one);
     };
     (@each $home:expr; $($check:ident),+) => {
         $(
@@ -382,6 +383,62 @@ pub fn readers_see_whole_commits(home: &dyn Home) {
             n += 1;
             commit(n);
             newest.store(n, Ordering::Release);
+        }
+        done.store(true, Ordering::Release);
+    });
+}
+
+/// Rows that are asked for together are those that are found one by one, each once, in an engine that was just opened, so that the disk has them all, and while commits go on.
+pub fn many_rows_are_read_as_one_by_one(home: &dyn Home) {
+    const ROWS: u64 = 400;
+    let seed = seed(20_261_128);
+    let engine = home.open();
+    let commit = |engine: &dyn Engine, n: u64| {
+        let mut random = Random::new(seed ^ n);
+        // Of all sizes up to some blocks, and each second one is not there.
+        let rows = (0..ROWS / 2).map(|row| {
+            let size = random.below(if row % 20 == 0 { 40_000 } else { 400 }) as usize;
+            let mut value = vec![0; size];
+            random.fill(&mut value);
+            (format!("row {:06}", row * 2), [n.to_string().as_bytes(), &value].concat())
+        });
+        ok(engine.commit(&[], &mut Changes::puts(rows)));
+    };
+    (0..3).for_each(|n| commit(&*engine, n));
+    drop(engine);
+    let engine = home.open();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|reader| {
+                let (engine, done) = (&engine, &done);
+                scope.spawn(move || {
+                    let mut random = Random::new(seed + reader);
+                    let mut rounds = 0;
+                    while !done.load(Ordering::Acquire) || rounds < 20 {
+                        rounds += 1;
+                        let snapshot = engine.snapshot();
+                        let count = [0, 1, 2, 30, 64, 65, 300][random.below(7) as usize];
+                        let keys: Vec<String> =
+                            (0..count).map(|_| format!("row {:06}", random.below(ROWS + 10))).collect();
+                        let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+                        let mut found: Vec<Option<Option<Value>>> = vec![None; keys.len()];
+                        snapshot.get_many(&keys, &mut |at, value, _| {
+                            assert!(found[at].replace(ok(value)).is_none(), "seed {seed}: a row was given twice");
+                        });
+                        for (key, found) in keys.iter().zip(found) {
+                            let key = String::from_utf8_lossy(key);
+                            let found = found.unwrap_or_else(|| panic!("seed {seed}: {key} was not given"));
+                            assert!(found == ok(snapshot.get(key.as_bytes())), "seed {seed}: {key} differs");
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut n = 3;
+        while n < 12 && !readers.iter().any(|one| one.is_finished()) {
+            commit(&*engine, n);
+            n += 1;
         }
         done.store(true, Ordering::Release);
     });

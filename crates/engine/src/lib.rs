@@ -80,10 +80,25 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// Takes one of many rows: its place among those that were asked for, its value, and whether the disk had to be waited for.
+pub type Found<'f> = dyn FnMut(usize, Result<Option<Value>, EngineError>, bool) + 'f;
+
 /// One point in time of an engine.
 pub trait Snapshot: Send + Sync {
     /// The value of the row `key` (encoded), if there is one. One copy at most.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, EngineError>;
+
+    /// The values of the rows `keys` (encoded), in any order.
+    fn get_many(&self, keys: &[&[u8]], found: &mut Found<'_>) {
+        for (at, key) in keys.iter().enumerate() {
+            found(at, self.get(key), false);
+        }
+    }
+
+    /// Whether [`Snapshot::get_many`] asks the disk for several rows at once, and tells which came from there.
+    fn reads_together(&self) -> bool {
+        false
+    }
 
     /// Whether it is certain, without a look at the disk, that there is no such row. `false` says nothing.
     fn lacks(&self, key: &RowKey<'_>) -> bool {

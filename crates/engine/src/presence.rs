@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use ardb_base::prefetch::prefetch;
 
 use crate::row::HEADER;
-use crate::{Change, ChangeSource, Cursor, Engine, EngineError, EngineStats, RowKey, Snapshot, Space, Value};
+use crate::{Change, ChangeSource, Cursor, Engine, EngineError, EngineStats, Found, RowKey, Snapshot, Space, Value};
 
 /// Rows of the first stage. Each further one has room for four times as many.
 const FIRST: u64 = 1 << 16;
@@ -302,6 +302,14 @@ impl Snapshot for PresenceSnapshot {
 
     fn cursor(&self, range: Range<&[u8]>) -> Box<dyn Cursor + '_> {
         self.inner.cursor(range)
+    }
+
+    fn get_many(&self, keys: &[&[u8]], found: &mut Found<'_>) {
+        self.inner.get_many(keys, found);
+    }
+
+    fn reads_together(&self) -> bool {
+        self.inner.reads_together()
     }
 
     fn lacks(&self, key: &RowKey<'_>) -> bool {

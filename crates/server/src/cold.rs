@@ -4,38 +4,64 @@
 //! row after the other, however many the disk could bring at once. They give such work to these threads instead. There are
 //! `cold-read-threads` of them at most, each started when there is work and no idle one, and kept.
 //!
-//! To wake a thread costs about as much as to read a row. So a job may wait for a thread that will soon be free: half as many as there are threads at
-//! work with jobs of one row each. Where the disk is slow more wait than that, and more threads are woken.
+//! Where the engine reads rows together, a thread takes brief jobs that wait, up to [`TOGETHER`] rows, asks for all their rows with one call, and then does
+//! from memory what was to be done. A few threads keep the disk busy so, and each row costs less.
+//!
+//! To wake a thread costs about as much as to read a row. So a job may wait for a thread that will soon be free. Where the disk is slow more wait than
+//! that, and more threads are woken.
 //!
 //! Invariants: a job only reads, and takes no lock that a writer holds while it waits, so it always ends. Each client has at most one job here, and so has
 //! the link to the master in each of the threads, so the queue is as long as there are clients.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ardb_base::id::UnixMs;
+use ardb_engine::Value;
 use ardb_node::care::Care;
-use ardb_store::{Reader, Store};
+use ardb_store::{ReadTxn, Reader, RowList, Store};
+use ardb_types::{At, KeyRow};
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock;
 
 /// What is done for others.
-pub type Job = Box<dyn FnOnce(&mut Reader) + Send>;
+pub trait Job: Send {
+    /// Appends the rows that it needs, as far as that is known before it has seen any.
+    fn rows(&self, view: &ReadTxn<'_>, rows: &mut RowList);
+
+    /// Does it. Its rows were asked for, if the engine reads rows together.
+    fn run(self: Box<Self>, reader: &mut Reader, fetched: Fetched);
+}
+
+/// What was done for a job before its turn: its rows were asked for together with those of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fetched {
+    /// Those that were not in memory.
+    pub asked: u32,
+    /// Those that came from the disk.
+    pub slow: u32,
+}
 
 /// How much work a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// A row or so.
-    Brief,
+    /// It needs the rows of so many keys, and no others.
+    Keys(usize),
     /// Nobody knows.
     Long,
 }
 
-/// Threads at work with brief jobs for each job that may wait.
+/// Threads at work with brief jobs for each job that may wait, where rows are read one after the other.
 const PATIENCE: usize = 2;
+/// Rows that are asked for together.
+const TOGETHER: usize = 32;
+/// Threads for brief jobs for each processor, where rows are read together.
+const READERS: usize = 2;
 /// Keys that are worth another thread.
 const SHARE: usize = 8;
 
@@ -43,18 +69,39 @@ const SHARE: usize = 8;
 #[derive(Default)]
 pub struct ColdReads {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Known once a job has come.
+    way: OnceLock<Way>,
+}
+
+/// How rows are read here.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The engine reads them together.
+    together: bool,
+    /// Threads for brief jobs, in that case.
+    readers: usize,
+    /// Threads for all.
+    most: usize,
+}
+
+/// A job that waits for a thread.
+struct Waiting {
+    size: Size,
+    job: Box<dyn Job>,
+    /// What was done for it before.
+    fetched: Fetched,
 }
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(Size, Job)>,
+    jobs: VecDeque<Waiting>,
     /// Threads at work with brief jobs.
     brief: usize,
     /// Threads that wait for one.
@@ -62,75 +109,96 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// How many threads should be idle, so that a job of this size that came last is done soon. None if those that are at work will see to it.
+    fn wanted(&self, size: Size, way: &Way) -> usize {
+        let waiting = self.jobs.len();
+        if !way.together {
+            return if waiting * PATIENCE > self.brief { waiting } else { 0 };
+        }
+        if !size.is_brief(way.together) {
+            return waiting;
+        }
+        // Each of those at work will take several.
+        usize::from(self.brief < way.readers && waiting > self.brief)
+    }
+
+    /// Takes the next job, and brief ones behind it.
+    fn take(&mut self, together: bool, jobs: &mut Vec<Waiting>) -> Option<Size> {
+        let first = self.jobs.pop_front()?;
+        let size = first.size;
+        jobs.push(first);
+        if together && let Size::Keys(mut keys) = size {
+            while let Some(Waiting { size: Size::Keys(more), .. }) = self.jobs.front()
+                && keys + more <= TOGETHER
+            {
+                keys += more;
+                jobs.extend(self.jobs.pop_front());
+            }
+        }
+        Some(size)
+    }
+}
+
+impl Size {
+    /// Whether threads that do nothing else will soon be free. Rows that are read one after the other take long when there are several.
+    fn is_brief(self, together: bool) -> bool {
+        match self {
+            Size::Keys(keys) => keys == 1 || together,
+            Size::Long => false,
+        }
+    }
+}
+
 impl ColdReads {
     /// Has a job done. `most` is how many threads there may be. If the system gives none, the caller does it.
-    pub fn run(&self, store: &Store, most: usize, size: Size, job: Job) {
-        let start = {
-            let mut queue = self.shared.queue.lock();
-            queue.jobs.push_back((size, job));
-            if queue.jobs.len() * PATIENCE <= queue.brief {
-                return;
-            }
-            queue.idle < queue.jobs.len()
-        };
-        self.shared.changed.notify_one();
-        if !start {
-            return;
-        }
-        let mut threads = self.threads.lock();
-        if threads.len() >= most {
-            return;
-        }
-        let (shared, mut reader) = (self.shared.clone(), store.reader());
-        let name = format!("ardb-cold-{}", threads.len());
-        match std::thread::Builder::new().name(name).spawn(move || shared.serve(&mut reader)) {
-            Ok(thread) => threads.push(thread),
-            Err(error) if threads.is_empty() => {
-                log::warn!("No thread for cold reads: {error}");
-                drop(threads);
-                let job = self.shared.queue.lock().jobs.pop_front();
-                if let Some((_, job)) = job {
-                    job(&mut store.reader());
-                }
-            }
-            // The others do it.
-            Err(error) => log::warn!("No further thread for cold reads: {error}"),
-        }
+    pub fn run(&self, store: &Store, most: usize, size: Size, job: Box<dyn Job>) {
+        let way = self.way(store, most);
+        self.shared.add(Waiting { size, job, fetched: Fetched::default() }, way, || store.reader());
     }
 
     /// Looks at the rows of keys, given with their databases, with many threads at once, and returns when all were looked at. Gives how many of
     /// the looks were slow.
     #[must_use]
     pub fn look(&self, store: &Store, most: usize, keys: Vec<(u32, Vec<u8>)>, slow_after: Duration) -> u32 {
-        let count = keys.len().div_ceil(SHARE).min(most);
+        let together = self.way(store, most).together;
+        let count = keys.len().div_ceil(if together { TOGETHER } else { SHARE }).min(most);
         let looks = Arc::new(Looks {
             keys,
             slow_after,
+            together,
             next: AtomicUsize::new(0),
             slow: AtomicU32::new(0),
             running: Mutex::new(count),
             over: Condvar::new(),
         });
         for _ in 0..count {
-            let looks = looks.clone();
-            self.run(store, most, Size::Long, Box::new(move |reader| looks.run(reader)));
+            self.run(store, most, Size::Long, Box::new(Look(looks.clone())));
         }
         let mut running = looks.running.lock();
         looks.over.wait_while(&mut running, |running| *running > 0);
         looks.slow.load(Ordering::Relaxed)
     }
 
+    fn way(&self, store: &Store, most: usize) -> &Way {
+        self.way.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Way { together: store.fetches_together(), readers: READERS * processors, most }
+        })
+    }
+
     /// How many threads there are.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.threads.lock().len()
+        self.shared.threads.lock().len()
     }
 
     /// Does what is still to be done, and ends the threads.
     pub fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.changed.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
+        let threads = std::mem::take(&mut *self.shared.threads.lock());
+        for thread in threads {
             if thread.join().is_err() {
                 log::error!("a thread for cold reads panicked");
             }
@@ -139,16 +207,55 @@ impl ColdReads {
 }
 
 impl Shared {
-    fn serve(&self, reader: &mut Reader) {
+    /// Puts a job into the queue, and wakes or starts a thread if it is worth one.
+    fn add(self: &Arc<Shared>, waiting: Waiting, way: &Way, reader: impl Fn() -> Reader) {
+        let size = waiting.size;
+        let start = {
+            let mut queue = self.queue.lock();
+            queue.jobs.push_back(waiting);
+            let wanted = queue.wanted(size, way);
+            if wanted == 0 {
+                return;
+            }
+            queue.idle < wanted && !queue.closed
+        };
+        self.changed.notify_one();
+        if !start {
+            return;
+        }
+        let mut threads = self.threads.lock();
+        if threads.len() >= way.most {
+            return;
+        }
+        let (shared, way, mut its_reader) = (self.clone(), *way, reader());
+        let name = format!("ardb-cold-{}", threads.len());
+        match std::thread::Builder::new().name(name).spawn(move || shared.serve(&mut its_reader, &way)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) if threads.is_empty() => {
+                log::warn!("No thread for cold reads: {error}");
+                drop(threads);
+                let waiting = self.queue.lock().jobs.pop_front();
+                if let Some(Waiting { job, fetched, .. }) = waiting {
+                    job.run(&mut reader(), fetched);
+                }
+            }
+            // The others do it.
+            Err(error) => log::warn!("No further thread for cold reads: {error}"),
+        }
+    }
+
+    fn serve(self: &Arc<Shared>, reader: &mut Reader, way: &Way) {
         let mut before = Size::Long;
+        let mut jobs = Vec::new();
+        let mut rows = RowList::default();
         loop {
-            let (size, job) = {
+            before = {
                 let mut queue = self.queue.lock();
-                queue.brief -= usize::from(before == Size::Brief);
+                queue.brief -= usize::from(before.is_brief(way.together));
                 loop {
-                    if let Some((size, job)) = queue.jobs.pop_front() {
-                        queue.brief += usize::from(size == Size::Brief);
-                        break (size, job);
+                    if let Some(size) = queue.take(way.together, &mut jobs) {
+                        queue.brief += usize::from(size.is_brief(way.together));
+                        break size;
                     }
                     if queue.closed {
                         return;
@@ -158,16 +265,56 @@ impl Shared {
                     queue.idle -= 1;
                 }
             };
-            job(reader);
-            before = size;
+            if way.together {
+                self.fetch(reader, &mut jobs, &mut rows, way);
+            }
+            for Waiting { job, fetched, .. } in jobs.drain(..) {
+                job.run(reader, fetched);
+            }
+        }
+    }
+
+    /// Asks for the rows of all the jobs. Brief ones that turn out to need further rows, as of a string in pieces, wait again, for threads of their own.
+    fn fetch(self: &Arc<Shared>, reader: &mut Reader, jobs: &mut Vec<Waiting>, rows: &mut RowList, way: &Way) {
+        rows.clear();
+        let mut long = Vec::new();
+        {
+            let view = reader.begin();
+            let mut ends = Vec::with_capacity(jobs.len());
+            for waiting in &*jobs {
+                waiting.job.rows(&view, rows);
+                ends.push(rows.len());
+            }
+            view.fetch(rows, |row, found| {
+                let at = ends.partition_point(|end| *end <= row);
+                let Waiting { size, fetched, .. } = &mut jobs[at];
+                fetched.asked += u32::from(found.asked);
+                fetched.slow += u32::from(found.waited);
+                if *size != Size::Long && found.value.is_some_and(is_in_rows) {
+                    *size = Size::Long;
+                    long.push(at);
+                }
+            });
+        }
+        long.sort_unstable();
+        for at in long.into_iter().rev() {
+            let waiting = jobs.remove(at);
+            self.add(waiting, way, || reader.another());
         }
     }
 }
 
-/// Keys that several threads look at, each taking the next one.
+/// Whether the row of a key says that its value is held in other rows.
+fn is_in_rows(row: &Value) -> bool {
+    KeyRow::parse(row.clone()).is_ok_and(|row| row.object().0 != 0)
+}
+
+/// Keys that several threads look at, each taking the next ones.
 struct Looks {
     keys: Vec<(u32, Vec<u8>)>,
     slow_after: Duration,
+    /// Whether to ask for rows together.
+    together: bool,
     next: AtomicUsize,
     slow: AtomicU32,
     /// Threads that are not done.
@@ -175,14 +322,37 @@ struct Looks {
     over: Condvar,
 }
 
-impl Looks {
-    fn run(&self, reader: &mut Reader) {
+/// The part of one thread.
+struct Look(Arc<Looks>);
+
+impl Job for Look {
+    /// It asks itself, for a piece after the other.
+    fn rows(&self, _: &ReadTxn<'_>, _: &mut RowList) {}
+
+    fn run(self: Box<Self>, reader: &mut Reader, _: Fetched) {
+        let looks = &*self.0;
         // Whatever happens, the one who waits is told.
-        let _done = Done(self);
+        let _done = Done(looks);
         let view = reader.begin();
-        while let Some((db, key)) = self.keys.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let (_, slow) = Care::look_at(&view, *db, key, self.slow_after, clock::monotonic);
-            self.slow.fetch_add(slow, Ordering::Relaxed);
+        let mut rows = RowList::default();
+        let step = if looks.together { TOGETHER } else { 1 };
+        loop {
+            let first = looks.next.fetch_add(step, Ordering::Relaxed);
+            let Some(keys) = looks.keys.get(first..).filter(|keys| !keys.is_empty()) else { return };
+            let keys = &keys[..keys.len().min(step)];
+            if looks.together {
+                rows.clear();
+                for (db, key) in keys {
+                    rows.push(&At::new(&view, *db, key, UnixMs::MIN).row());
+                }
+                view.fetch(&rows, |_, found| {
+                    looks.slow.fetch_add(u32::from(found.waited), Ordering::Relaxed);
+                });
+            }
+            for (db, key) in keys {
+                let (_, slow) = Care::look_at(&view, *db, key, looks.slow_after, clock::monotonic);
+                looks.slow.fetch_add(slow, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -193,5 +363,59 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         *self.0.running.lock() -= 1;
         self.0.over.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Job for Nothing {
+        fn rows(&self, _: &ReadTxn<'_>, _: &mut RowList) {}
+
+        fn run(self: Box<Self>, _: &mut Reader, _: Fetched) {}
+    }
+
+    fn queue(sizes: &[Size]) -> Queue {
+        let waiting = |size: &Size| Waiting { size: *size, job: Box::new(Nothing), fetched: Fetched::default() };
+        let jobs = sizes.iter().map(waiting).collect();
+        Queue { jobs, ..Queue::default() }
+    }
+
+    #[test]
+    fn a_thread_takes_brief_jobs_up_to_its_rows() {
+        let sizes = [Size::Keys(20), Size::Keys(12), Size::Keys(1), Size::Long, Size::Keys(1000), Size::Keys(1)];
+        let takes = |together| {
+            let mut queue = queue(&sizes);
+            let mut taken = Vec::new();
+            let mut jobs = Vec::new();
+            while queue.take(together, &mut jobs).is_some() {
+                taken.push(std::mem::take(&mut jobs).len());
+            }
+            taken
+        };
+        assert_eq!(takes(true), [2, 1, 1, 1, 1]);
+        assert_eq!(takes(false), [1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn threads_are_woken_as_far_as_they_help() {
+        let wanted = |sizes: &[Size], brief, together| {
+            let queue = Queue { brief, ..queue(sizes) };
+            queue.wanted(sizes[sizes.len() - 1], &Way { together, readers: 4, most: 64 })
+        };
+        let one = Size::Keys(1);
+        // Together: each at work takes several, a few are enough, and long jobs are not among these.
+        assert_eq!(wanted(&[one], 0, true), 1);
+        assert_eq!(wanted(&[one; 3], 3, true), 0);
+        assert_eq!(wanted(&[one; 4], 3, true), 1);
+        assert_eq!(wanted(&[one; 100], 4, true), 0);
+        assert_eq!(wanted(&[one, Size::Long], 4, true), 2);
+        // One by one: half as many may wait as are at work.
+        assert_eq!(wanted(&[one; 2], 4, false), 0);
+        assert_eq!(wanted(&[one; 3], 4, false), 3);
+        assert_eq!(wanted(&[one], 0, false), 1);
     }
 }

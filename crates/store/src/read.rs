@@ -10,6 +10,7 @@ use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, Value};
 use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use crate::core::Core;
+use crate::fetch::{Fetched, RowList};
 use crate::readers::{IDLE, Slot};
 use crate::table::Purpose;
 use crate::view::View;
@@ -36,6 +37,12 @@ impl Reader {
             None => unreachable!("read_point leaves a view"),
         });
         ReadTxn { core: &self.core, slot: &self.slot, view, seq, expiries: Cell::new(None) }
+    }
+
+    /// A reader of the same data for another thread.
+    #[must_use]
+    pub fn another(&self) -> Reader {
+        Reader::new(self.core.clone())
     }
 
     /// Brings a row into memory, so that a transaction that needs it while it holds the writer lock does not wait for the disk.
@@ -84,6 +91,12 @@ impl ReadTxn<'_> {
     #[must_use]
     pub fn is_in_memory(&self, key: RowKey<'_>) -> bool {
         self.view.is_in_memory(&key, self.seq)
+    }
+
+    /// Brings rows into memory, so that reading them after this does not wait for the disk, unless they are dropped again meanwhile. `told` learns what became of each, by
+    /// its place in the list. A row that is the only one that is not in memory is left to whoever needs it: nothing is told of it.
+    pub fn fetch(&self, rows: &RowList, told: impl FnMut(usize, Fetched<'_>)) {
+        self.view.fetch(rows, self.seq, told);
     }
 
     /// Counts commits; a later transaction with the same number sees the same data.

@@ -117,6 +117,12 @@ impl Store {
         Reader::new(self.shared.core.clone())
     }
 
+    /// Whether rows can be read from the disk together ([`crate::ReadTxn::fetch`]), and not just one after the other.
+    #[must_use]
+    pub fn fetches_together(&self) -> bool {
+        self.shared.core.publication.current().1.engine.reads_together()
+    }
+
     /// Takes the writer lock. If changed rows fill their share of memory, it first waits a little, longer the fuller it is, so that checkpoints keep up; if
     /// they fill it twice, until a checkpoint has made room or has failed.
     #[must_use]

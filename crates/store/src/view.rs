@@ -135,6 +135,11 @@ impl View {
         self.cache.get(key, self.number)
     }
 
+    /// What is known of the row without a read of the engine.
+    pub fn known(&self, key: &RowKey<'_>, seq: u64) -> Option<Option<Value>> {
+        self.find_in_memory(key, seq).or_else(|| self.engine.lacks(key).then_some(None))
+    }
+
     /// Whether [`View::get`] needs no engine.
     pub fn is_in_memory(&self, key: &RowKey<'_>, seq: u64) -> bool {
         let tables = [Some(&self.active), self.frozen.as_ref()];

@@ -112,7 +112,7 @@ const NETWORK: &[Directive] = &[
         "cold-read-threads",
         Kind::Int(1, 1024),
         "64",
-        "Threads that read rows from the disk while network threads and the link to the master go on; started when needed.",
+        "Threads that read rows from the disk while network threads and the link to the master go on; started when needed. Past the page cache a few of them do, as each reads many rows at once.",
     )
     .at_start(),
 ];

@@ -15,20 +15,22 @@ use ardb_base::id::UnixMs;
 use ardb_commands::table::Group;
 use ardb_commands::{Access, Flags};
 use ardb_node::care::{Care, Measured};
-use ardb_store::{ReadTxn, Reader};
+use ardb_store::{ReadTxn, Reader, RowList};
 use ardb_types::At;
 use mio::event::Event;
 
 use super::connection::Connection;
-use super::mailbox::Message;
+use super::mailbox::{Message, ThreadBox};
 use super::worker::Worker;
 use crate::clock;
-use crate::cold::Size;
+use crate::cold::{Fetched, Job, Size};
 use crate::server::Server;
 use crate::tally::Tally;
 
 /// Requests of one connection that are executed or looked at in one go.
 const REQUESTS: usize = 256;
+/// Rows that are asked for together for one connection: what they hold must stay in memory until it is their turn.
+const ROWS: usize = 1024;
 
 /// A connection on its way back.
 pub struct Returned {
@@ -54,6 +56,46 @@ impl Missed {
     }
 }
 
+/// A connection whose next requests are executed, or whose rows are looked at, while it is away.
+struct Away {
+    slot: usize,
+    connection: Box<Connection>,
+    server: Arc<Server>,
+    inbox: Arc<ThreadBox>,
+    slow_after: Duration,
+}
+
+impl Job for Away {
+    fn rows(&self, view: &ReadTxn<'_>, rows: &mut RowList) {
+        let Some(session) = &self.connection.session else { return };
+        let (first, mut left) = (rows.len(), REQUESTS);
+        self.connection.input.each(|request, args| {
+            if let Ok(command) = &request.command
+                && (command.flags.has(Flags::WRITE) || command.flags.has(Flags::READONLY))
+            {
+                command.keys.each(args, |index| {
+                    if rows.len() - first < ROWS {
+                        rows.push(&At::new(view, session.db, args[index], UnixMs::MIN).row());
+                    }
+                });
+            }
+            left -= 1;
+            left > 0
+        });
+    }
+
+    fn run(mut self: Box<Self>, reader: &mut Reader, fetched: Fetched) {
+        let (looks, slow) = self.connection.execute_away(&self.server, reader, self.slow_after);
+        // Where no time is quick enough, as in tests, each row counts as one from the disk.
+        let fetched_slow = if self.slow_after.is_zero() { fetched.asked } else { fetched.slow };
+        let is_done = self.connection.answer(&self.server);
+        let Away { slot, connection, inbox, .. } = *self;
+        let returned = Returned { slot, connection, looks: looks + fetched.asked, slow: slow + fetched_slow };
+        let returned = Message::Return(Box::new(returned));
+        if is_done { inbox.leave(returned) } else { inbox.post(returned) }
+    }
+}
+
 impl Worker {
     /// Sends those of these connections away whose next requests would wait for the disk. Does nothing while hardly any row comes from there.
     pub(super) fn send_away(&mut self, slots: &[usize]) {
@@ -74,17 +116,12 @@ impl Worker {
             }
         }
         for (slot, size) in cold {
-            let Some(mut connection) = self.connections[slot].take() else { continue };
+            let Some(connection) = self.connections[slot].take() else { continue };
             self.away += 1;
             let (server, inbox, slow_after) = (self.server.clone(), self.inbox.clone(), self.care.slow_after());
             // What its socket said to the place's last owner, or before, is known or worth nothing.
             self.missed[slot] = Missed::default();
-            let job = move |reader: &mut Reader| {
-                let (looks, slow) = connection.execute_away(&server, reader, slow_after);
-                let is_done = connection.answer(&server);
-                let returned = Message::Return(Box::new(Returned { slot, connection, looks, slow }));
-                if is_done { inbox.leave(returned) } else { inbox.post(returned) }
-            };
+            let job = Away { slot, connection, server, inbox, slow_after };
             self.server.cold.run(&self.server.store, self.server.cold_threads(), size, Box::new(job));
         }
     }
@@ -113,7 +150,8 @@ impl Connection {
         let session = self.session.as_ref().filter(|session| session.multi.is_none())?;
         let mut left = REQUESTS;
         let mut waits = false;
-        let mut size = if self.input.waiting() == 1 { Size::Brief } else { Size::Long };
+        let mut keys = 0;
+        let mut is_long = false;
         self.input.each(|request, args| {
             let Ok(command) = &request.command else { return false };
             if !command.flags.has(Flags::READONLY) && !command.flags.has(Flags::WRITE) {
@@ -121,18 +159,17 @@ impl Connection {
             }
             // A value of many rows may lack any of them.
             let one_row = matches!(command.group, Group::String | Group::Generic | Group::Bitmap);
-            if !one_row || args.len() > 2 {
-                size = Size::Long;
-            }
+            is_long |= !one_row;
             command.keys.each(args, |index| {
-                let known = view.is_in_memory(At::new(view, session.db, args[index], UnixMs::MIN).row());
-                // Each key counts, so that this ends some time after the last row has come from the disk.
-                waits |= care.look() && !(known && one_row);
+                keys += 1;
+                let known = || view.is_in_memory(At::new(view, session.db, args[index], UnixMs::MIN).row());
+                // Each key up to the first one counts, so that this ends some time after the last row has come from the disk.
+                waits = waits || (care.look() && !(one_row && known()));
             });
             left -= 1;
-            left > 0 && !waits
+            left > 0 && !(waits && is_long)
         });
-        waits.then_some(size)
+        waits.then_some(if is_long { Size::Long } else { Size::Keys(keys) })
     }
 
     /// Whether its next request only reads data.
