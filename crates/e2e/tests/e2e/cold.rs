@@ -3,7 +3,8 @@
 //! The disk of a test machine is hardly ever slow, so here each row that the engine is asked for counts as one from the disk.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ardb_base::random::Random;
 use ardb_e2e::client::Client;
@@ -233,6 +234,48 @@ fn left_after_its_reply(direct_reads: &str) {
         }
     }
     assert!(admin.info_number("stats", "cold_read_threads").unwrap() > 0, "{}", server.log_tail());
+}
+
+#[test]
+fn the_only_client_does_not_wait_for_a_tick() {
+    if !stands_in() {
+        ["no", "yes"].into_iter().for_each(no_ticks);
+    }
+}
+
+/// A client that sends its next request as soon as it has its reply may be quicker than the thread that sent it.
+fn no_ticks(direct_reads: &str) {
+    const ROUNDS: u64 = 1500;
+    let server = cold_setup(direct_reads).start().unwrap();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let models = names.map(|name| fill(&mut server.client().unwrap(), &mut Random::new(11), name));
+    let mut client = server.client().unwrap();
+    client.must("SAVE").unwrap();
+    let (mut slow, mut random) = (0, Random::new(12));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Others want the processors, so that threads stop at every place.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            let at = random.below(6) as usize;
+            let keys: Vec<String> =
+                (0..1 + random.below(8)).map(|_| format!("{}:{}", names[at], random.below(KEYS))).collect();
+            let began = Instant::now();
+            keys.iter().for_each(|key| client.queue(&["GET", key]));
+            client.flush().unwrap();
+            keys.iter().for_each(|key| assert_eq!(client.receive().unwrap().text(), models[at][key]));
+            slow += u64::from(began.elapsed() > Duration::from_millis(60));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(slow < ROUNDS / 100, "{slow} of {ROUNDS} requests took long");
+    assert!(client.info_number("stats", "cold_read_threads").unwrap() > 0, "{}", server.log_tail());
 }
 
 #[test]

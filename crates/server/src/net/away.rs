@@ -3,7 +3,8 @@
 //! While rows come from the disk, a thread of [`crate::cold`] executes what only reads, looks at the rows that the requests behind it will need, and
 //! sends the connection back; its network thread goes on with the others meanwhile. So as many rows are read at once as there are clients that want
 //! them, up to `cold-read-threads`, and a client whose rows are in memory waits for none of them. That thread sends the replies, too; a connection with
-//! which there is nothing more to do is only left for its network thread, which finds it when it is woken, as by the client's next request.
+//! which there is nothing more to do is only left for its network thread, which finds it when it is woken, as by the client's next request. If that request came before the
+//! connection was left, the thread has been woken in vain, and has it brought back at once.
 //!
 //! Invariants: a connection that is away keeps its slot and executes nothing else; what is meant for it meanwhile waits in
 //! [`Worker::late`]. Nothing is executed out of its order.
@@ -41,18 +42,25 @@ pub struct Returned {
     slow: u32,
 }
 
-/// What the socket of a connection that is away had to say.
+/// What the socket of a connection that is away had to say. That of one that is not says nothing of interest here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Missed {
+    is_away: bool,
     readable: bool,
     end: bool,
 }
 
 impl Missed {
-    /// Takes note of it.
-    pub fn note(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.end |= event.is_read_closed();
+    /// Takes note of it. Gives whether it is the first word.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let before = self.is_any();
+        self.readable |= self.is_away && (event.is_readable() || event.is_read_closed() || event.is_error());
+        self.end |= self.is_away && event.is_read_closed();
+        self.is_any() && !before
+    }
+
+    fn is_any(self) -> bool {
+        self.readable || self.end
     }
 }
 
@@ -119,8 +127,8 @@ impl Worker {
             let Some(connection) = self.connections[slot].take() else { continue };
             self.away += 1;
             let (server, inbox, slow_after) = (self.server.clone(), self.inbox.clone(), self.care.slow_after());
-            // What its socket said to the place's last owner, or before, is known or worth nothing.
-            self.missed[slot] = Missed::default();
+            // What its socket said before is known.
+            self.missed[slot] = Missed { is_away: true, ..Missed::default() };
             let job = Away { slot, connection, server, inbox, slow_after };
             self.server.cold.run(&self.server.store, self.server.cold_threads(), size, Box::new(job));
         }
@@ -131,6 +139,7 @@ impl Worker {
         let Returned { slot, mut connection, looks, slow } = returned;
         self.care.count(looks, slow);
         let missed = std::mem::take(&mut self.missed[slot]);
+        self.spoken -= usize::from(missed.is_any());
         connection.readable |= missed.readable;
         connection.end_ahead |= missed.end;
         // What comes in from now on was not looked at; but what waits was, and need not go away again.

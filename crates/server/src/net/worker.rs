@@ -47,6 +47,8 @@ pub struct Worker {
     pub(super) connections: Vec<Option<Box<Connection>>>,
     /// For each place among them, what the socket had to say while its connection was away.
     pub(super) missed: Vec<Missed>,
+    /// How many of these have spoken.
+    pub(super) spoken: usize,
     /// Connections to look at in this round.
     pub(super) work: Vec<usize>,
     pub(super) care: Care,
@@ -100,6 +102,7 @@ impl Worker {
             reader,
             connections: Vec::new(),
             missed: Vec::new(),
+            spoken: 0,
             work: Vec::new(),
             care: Care::new(server.slow_after()),
             foresight: Foresight::default(),
@@ -164,7 +167,7 @@ impl Worker {
                             }
                             self.queue(slot);
                         }
-                        Some(None) => self.missed[slot].note(event),
+                        Some(None) => self.spoken += usize::from(self.missed[slot].note(event)),
                         None => {}
                     },
                 }
@@ -204,8 +207,9 @@ impl Worker {
 
     /// How long the thread may sleep.
     fn timeout(&mut self) -> Option<Duration> {
-        // What waits for a connection that is away wants it back at once.
-        if !self.work.is_empty() || !self.inbox.going_to_sleep(!self.late.is_empty()) {
+        // What waits for a connection that is away wants it back at once, and so does its client.
+        let eager = !self.late.is_empty() || self.spoken > 0;
+        if !self.work.is_empty() || !self.inbox.going_to_sleep(eager) {
             return Some(Duration::ZERO);
         }
         let mut until = self.next_round;
