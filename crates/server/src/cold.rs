@@ -35,15 +35,15 @@ pub trait Job: Send {
     fn rows(&self, view: &ReadTxn<'_>, rows: &mut RowList);
 
     /// Does it. Its rows were asked for, if the engine reads rows together.
-    fn run(self: Box<Self>, reader: &mut Reader, fetched: Fetched);
+    fn run(self: Box<Self>, reader: &mut Reader, fetched: Looked);
 }
 
-/// What was done for a job before its turn: its rows were asked for together with those of others.
+/// The rows of a job that were looked at before its turn, together with those of others.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fetched {
-    /// Those that were not in memory.
+pub struct Looked {
+    /// Rows that were not in memory, so that the engine was asked for them.
     pub asked: u32,
-    /// Those that came from the disk.
+    /// Rows among them that came from the disk.
     pub slow: u32,
 }
 
@@ -89,7 +89,7 @@ struct Waiting {
     size: Size,
     job: Box<dyn Job>,
     /// What was done for it before.
-    fetched: Fetched,
+    fetched: Looked,
 }
 
 #[derive(Default)]
@@ -154,7 +154,7 @@ impl ColdReads {
     /// Has a job done. `most` is how many threads there may be. If the system gives none, the caller does it.
     pub fn run(&self, store: &Store, most: usize, size: Size, job: Box<dyn Job>) {
         let way = self.way(store, most);
-        self.shared.add(Waiting { size, job, fetched: Fetched::default() }, way, || store.reader());
+        self.shared.add(Waiting { size, job, fetched: Looked::default() }, way, || store.reader());
     }
 
     /// Looks at the rows of keys, given with their databases, with many threads at once, and returns when all were looked at. Gives how many of
@@ -329,7 +329,7 @@ impl Job for Look {
     /// It asks itself, for a piece after the other.
     fn rows(&self, _: &ReadTxn<'_>, _: &mut RowList) {}
 
-    fn run(self: Box<Self>, reader: &mut Reader, _: Fetched) {
+    fn run(self: Box<Self>, reader: &mut Reader, _: Looked) {
         let looks = &*self.0;
         // Whatever happens, the one who waits is told.
         let _done = Done(looks);
@@ -375,11 +375,11 @@ mod tests {
     impl Job for Nothing {
         fn rows(&self, _: &ReadTxn<'_>, _: &mut RowList) {}
 
-        fn run(self: Box<Self>, _: &mut Reader, _: Fetched) {}
+        fn run(self: Box<Self>, _: &mut Reader, _: Looked) {}
     }
 
     fn queue(sizes: &[Size]) -> Queue {
-        let waiting = |size: &Size| Waiting { size: *size, job: Box::new(Nothing), fetched: Fetched::default() };
+        let waiting = |size: &Size| Waiting { size: *size, job: Box::new(Nothing), fetched: Looked::default() };
         let jobs = sizes.iter().map(waiting).collect();
         Queue { jobs, ..Queue::default() }
     }

@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::mailbox::{Message, ThreadBox};
 use super::worker::Worker;
 use crate::clock;
-use crate::cold::{Fetched, Job, Size};
+use crate::cold::{Job, Looked, Size};
 use crate::server::Server;
 use crate::tally::Tally;
 
@@ -92,7 +92,7 @@ impl Job for Away {
         });
     }
 
-    fn run(mut self: Box<Self>, reader: &mut Reader, fetched: Fetched) {
+    fn run(mut self: Box<Self>, reader: &mut Reader, fetched: Looked) {
         let (looks, slow) = self.connection.execute_away(&self.server, reader, self.slow_after);
         // Where no time is quick enough, as in tests, each row counts as one from the disk.
         let fetched_slow = if self.slow_after.is_zero() { fetched.asked } else { fetched.slow };
