@@ -1,7 +1,12 @@
 //! How threads give way to one another.
 #![allow(clippy::disallowed_methods, reason = "how long a thread has worked decides only when it pauses")]
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
+
+use uapi::c;
 
 /// How far background work stands behind the threads that serve clients. Of a processor that both want it gets a tenth, and all of one that is idle.
 pub const BACKGROUND: i32 = 10;
@@ -48,6 +53,101 @@ impl Courtesy {
     }
 }
 
+/// A thread that can be put aside, where it works only while nobody else wants its processor, and be brought back to its place.
+///
+/// Linux takes a processor that has nothing but such work for an idle one: a thread that wakes goes there, and begins at once. Behind others, but not aside, such work
+/// keeps the processor to itself in their eyes: those who could have had it wait behind somebody who will not let go of his.
+#[derive(Debug)]
+pub struct Aside {
+    thread: i32,
+    times: Times,
+    /// What the system says of it, its state among other things.
+    stat: File,
+}
+
+impl Aside {
+    /// The calling thread.
+    ///
+    /// # Errors
+    /// The system does not tell how it fares.
+    pub fn of_this_thread() -> io::Result<Aside> {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        Ok(Aside { thread, times: Times::of_this_thread()?, stat: File::open("/proc/thread-self/stat")? })
+    }
+
+    /// Whether it is the calling thread.
+    #[must_use]
+    pub fn is_this_thread(&self) -> bool {
+        rustix::thread::gettid().as_raw_nonzero().get() == self.thread
+    }
+
+    /// Puts it aside. Gives whether that could be done.
+    pub fn put(&self) -> bool {
+        uapi::sched_setscheduler(self.thread, c::SCHED_IDLE, &no_parameter()).is_ok()
+    }
+
+    /// Brings it back to its place. Gives whether that could be done.
+    pub fn bring_back(&self) -> bool {
+        uapi::sched_setscheduler(self.thread, c::SCHED_OTHER, &no_parameter()).is_ok()
+    }
+
+    /// How long it has worked; none where the system does not tell.
+    #[must_use]
+    pub fn worked(&self) -> Option<Duration> {
+        Some(self.times.read()?.0)
+    }
+
+    /// Whether it works, or waits for a processor.
+    #[must_use]
+    pub fn wants_to_run(&self) -> bool {
+        let mut text = [0; 128];
+        let len = self.stat.read_at(&mut text, 0).unwrap_or(0);
+        // The state follows the name, which is in brackets and may have some.
+        let name_ends = text[..len].iter().rposition(|byte| *byte == b')');
+        name_ends.is_some_and(|at| text[at..len].starts_with(b") R"))
+    }
+}
+
+fn no_parameter() -> c::sched_param {
+    c::sched_param { sched_priority: 0 }
+}
+
+/// Whether threads that were put aside may be brought back: whoever may not, as a process without `CAP_SYS_NICE` whose limits (`RLIMIT_NICE`) are the usual ones, could
+/// only leave them there.
+#[must_use]
+pub fn may_bring_back() -> bool {
+    let attempt = || {
+        stand_behind(BACKGROUND);
+        Aside::of_this_thread().is_ok_and(|aside| aside.put() && aside.bring_back())
+    };
+    // One that cannot come back must not be the caller.
+    std::thread::scope(|scope| scope.spawn(attempt).join().unwrap_or(false))
+}
+
+/// For how long a thread has worked, and has waited for a processor that others had.
+#[derive(Debug)]
+pub struct Times(File);
+
+impl Times {
+    /// Those of the calling thread; others may read them.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn of_this_thread() -> io::Result<Times> {
+        Ok(Times(File::open("/proc/thread-self/schedstat")?))
+    }
+
+    /// Both, since it began; none where the system does not tell.
+    #[must_use]
+    pub fn read(&self) -> Option<(Duration, Duration)> {
+        let mut text = [0; 64];
+        let len = self.0.read_at(&mut text, 0).ok()?;
+        let mut fields = std::str::from_utf8(&text[..len]).ok()?.split_ascii_whitespace();
+        let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));
+        Some((next()?, next()?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +164,49 @@ mod tests {
             assert_eq!(there.join().expect("it does not panic"), (LAST, LAST));
         });
         assert_eq!(place(), before);
+    }
+
+    /// The policy by which the system says that a thread runs: 0 is the usual one, 5 that of threads put aside.
+    fn policy() -> String {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("it is there");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        fields.split_ascii_whitespace().nth(38).expect("a policy").to_string()
+    }
+
+    #[test]
+    fn a_thread_is_put_aside_and_brought_back_to_its_place() {
+        let place = || rustix::process::getpriority_process(None).expect("a thread has a priority");
+        let there = std::thread::spawn(move || {
+            stand_behind(BACKGROUND);
+            let aside = Aside::of_this_thread().expect("the system tells");
+            assert!(aside.is_this_thread() && aside.wants_to_run());
+            assert!(std::thread::scope(|scope| scope.spawn(|| !aside.is_this_thread()).join().expect("no panic")));
+            assert_eq!(policy(), "0");
+            assert!(aside.put(), "everybody may");
+            assert_eq!(policy(), "5");
+            let came_back = aside.bring_back();
+            assert_eq!((policy().as_str(), came_back), if came_back { ("0", true) } else { ("5", false) });
+            (came_back, place())
+        });
+        assert_eq!(there.join().expect("it does not panic"), (may_bring_back(), BACKGROUND));
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_wants_no_processor() {
+        let (send, receive) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let there = std::thread::spawn(move || {
+            send.send(Aside::of_this_thread().expect("the system tells")).expect("it is awaited");
+            ended.recv()
+        });
+        let aside = receive.recv().expect("it is sent");
+        let began = Instant::now();
+        while aside.wants_to_run() {
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+        assert!(aside.worked().is_some());
+        drop(end);
+        assert!(there.join().expect("it does not panic").is_err());
     }
 
     #[test]

@@ -368,7 +368,89 @@ impl Drop for Done<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use ardb_base::disk::SimDisk;
+    use ardb_base::id::Generation;
+    use ardb_engine::{Engine, EngineError, RowsMut};
+    use ardb_engine_memory::DurableEngine;
+    use ardb_log::LogOptions;
+    use ardb_store::{Fsync, MemoryBudget, StoreOptions};
+
     use super::*;
+
+    /// Wants a key, and says so when it is done.
+    struct Get(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Job for Get {
+        fn rows(&self, view: &ReadTxn<'_>, rows: &mut RowList) {
+            rows.push(&At::new(view, 0, self.0.as_bytes(), UnixMs::MIN).row());
+        }
+
+        fn run(self: Box<Self>, _: &mut Reader, _: Looked) {
+            self.1.lock().push(self.0);
+        }
+    }
+
+    fn open() -> Store {
+        let disk = SimDisk::new();
+        let of_engine = disk.clone();
+        let engines = move |_: Generation, dir: &Path, _: u64| -> Result<Arc<dyn Engine>, EngineError> {
+            Ok(Arc::new(DurableEngine::open(Arc::new(of_engine.clone()), dir)?))
+        };
+        let options = StoreOptions {
+            dir: "/data".into(),
+            disk: Arc::new(disk),
+            engines: Arc::new(engines),
+            databases: 1,
+            memory: MemoryBudget { changed: 1 << 20, rows: 1 << 20, engine: 0 },
+            log: LogOptions { segment_bytes: 1 << 16, ahead: false },
+            backlog_bytes: 1 << 20,
+            fsync: Fsync::No,
+            checkpoint_age_ms: 1000,
+            boot_id: [1; 16],
+            random: Arc::new(|bytes: &mut [u8]| bytes.fill(7)),
+            clock: Arc::new(|| 0),
+            background: false,
+        };
+        Store::open(options).expect("an empty disk takes a store").0
+    }
+
+    #[test]
+    fn brief_jobs_whose_values_are_held_in_rows_wait_again_for_threads_of_their_own() {
+        let store = open();
+        // Rows of keys: of a string that is there itself, and of one in pieces, of object 9 and 100 bytes.
+        let inline = [0, 0, 0, b'x'].to_vec();
+        let in_rows = [&[0, 1, 0][..], &9u64.to_le_bytes(), &100u64.to_le_bytes()].concat();
+        let mut txn = store.write();
+        for (key, value) in [("a", &inline), ("b", &in_rows), ("c", &inline), ("d", &in_rows)] {
+            let at = At::new(&txn, 0, key.as_bytes(), UnixMs::MIN);
+            txn.put(at.row(), value);
+        }
+        txn.commit().expect("no faults");
+
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let waiting = |(key, size)| Waiting { size, job: Box::new(Get(key, done.clone())), fetched: Looked::default() };
+        let brief = Size::Keys(1);
+        let mut jobs: Vec<Waiting> =
+            [("a", brief), ("b", brief), ("c", brief), ("d", Size::Long), ("none", brief)].map(waiting).into();
+        let shared = Arc::new(Shared::default());
+        // No thread takes what waits.
+        let way = Way { together: true, readers: 4, most: 0 };
+        let mut reader = store.reader();
+        shared.fetch(&mut reader, &mut jobs, &mut RowList::default(), &way);
+        let sizes = |jobs: &mut dyn Iterator<Item = Waiting>, reader: &mut Reader| -> (Vec<Size>, Vec<&str>) {
+            let sizes = jobs.map(|waiting| {
+                waiting.job.run(reader, waiting.fetched);
+                waiting.size
+            });
+            (sizes.collect(), std::mem::take(&mut *done.lock()))
+        };
+        let kept = sizes(&mut jobs.into_iter(), &mut reader);
+        assert_eq!(kept, (vec![brief, brief, Size::Long, brief], vec!["a", "c", "d", "none"]));
+        let again = sizes(&mut shared.queue.lock().jobs.drain(..), &mut reader);
+        assert_eq!(again, (vec![Size::Long], vec!["b"]));
+    }
 
     struct Nothing;
 

@@ -1,4 +1,4 @@
-//! The store's threads: one runs checkpoints, one ticks.
+//! The store's threads: one runs checkpoints, one ticks, and one watches the first while it is put aside ([`crate::aside`]).
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,17 +28,29 @@ impl Threads {
     /// Starts them. They hold the store weakly, so that dropping its last handle ends them.
     pub fn start(shared: &Arc<Shared>) -> std::io::Result<Threads> {
         let mut threads = Threads { handles: Vec::new() };
+        let may_go_aside = priority::may_bring_back();
+        if may_go_aside {
+            let core = shared.core.clone();
+            threads.spawn("ardb-watch", move || core.aside.watch(|| core.is_pressed()))?;
+        }
         for (name, role) in [("ardb-checkpoint", Role::Checkpoints), ("ardb-store-tick", Role::Ticks)] {
             let weak = Arc::downgrade(shared);
             let core = shared.core.clone();
-            let handle = std::thread::Builder::new().name(name.into()).spawn(move || {
+            threads.spawn(name, move || {
                 // What waits for a checkpoint is slowed down, and so leaves it the processor.
                 priority::stand_behind(priority::BACKGROUND);
+                if role == Role::Checkpoints && may_go_aside {
+                    core.aside.take_this_thread();
+                }
                 while !wait(&core, role) {
                     let Some(shared) = weak.upgrade() else { return };
                     let store = Store { shared };
                     match role {
-                        Role::Checkpoints => checkpoint_if_wanted(&store),
+                        Role::Checkpoints => {
+                            checkpoint_if_wanted(&store);
+                            // What it has replaced, as far as nobody uses it; the next tick sees to the rest.
+                            core.sweep();
+                        }
                         Role::Ticks => {
                             if let Err(error) = store.tick() {
                                 log::warn!("background deletion waits: {error}");
@@ -47,15 +59,20 @@ impl Threads {
                     }
                 }
             })?;
-            threads.handles.push(handle);
         }
         Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.handles.push(std::thread::Builder::new().name(name.into()).spawn(run)?);
+        Ok(())
     }
 
     /// Ends them, waiting for a checkpoint that is under way. One of them may call this (when it held the last handle); that one is not waited for.
     pub fn stop(self, core: &Core) {
         core.wanted.state.lock().stop = true;
         core.wanted.signal.notify_all();
+        core.aside.stop();
         for handle in self.handles {
             if handle.thread().id() != std::thread::current().id() && handle.join().is_err() {
                 log::error!("a thread of the store panicked");
@@ -64,12 +81,14 @@ impl Threads {
     }
 }
 
-/// Waits a little; returns whether to stop. The checkpointer wakes when asked for.
+/// Waits for a tick, or until a checkpoint is asked for; returns whether to stop.
 fn wait(core: &Core, role: Role) -> bool {
     let mut state = core.wanted.state.lock();
-    let called = state.stop || (role == Role::Checkpoints && state.checkpoint);
-    if !called {
-        core.wanted.signal.wait_for(&mut state, TICK);
+    match role {
+        Role::Checkpoints => core.wanted.signal.wait_while(&mut state, |state| !state.stop && !state.checkpoint),
+        Role::Ticks => {
+            core.wanted.signal.wait_while_for(&mut state, |state| !state.stop, TICK);
+        }
     }
     state.stop
 }

@@ -198,6 +198,7 @@ impl Core {
         let plan = frozen.cleanup.plan(&*snapshot)?;
         let meta = [(POSITION.encoded(), frozen.position.encode()), (CATALOG.encoded(), frozen.catalog.encode())];
         let mut source = Source::new(self, frozen, &*snapshot, meta, plan.keys);
+        let _aside = self.aside.enter();
         engine.commit(&plan.ranges, &mut source)?;
         Ok(source.rows)
     }
@@ -206,6 +207,7 @@ impl Core {
     fn renew(&self, frozen: &Frozen, cache: &RowCache, number: u64) {
         let mut drain = Drain::new(frozen);
         let mut courtesy = Courtesy::of_this_thread();
+        let _aside = self.aside.enter();
         while let Some((run, skips, items)) = drain.batch() {
             if !RowCache::takes(run.space) {
                 continue;

@@ -12,6 +12,7 @@ use ardb_engine::{Engine, Snapshot, Space};
 use ardb_log::{Appender, Log};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::aside::Aside;
 use crate::cache::RowCache;
 use crate::catalog::{Catalog, Counts};
 use crate::checkpoint::Checkpointer;
@@ -47,6 +48,8 @@ pub struct Core {
     /// When the oldest change of the active table was committed, or 0.
     pub dirty_since: AtomicU64,
     pub wanted: Wanted,
+    /// Who runs checkpoints in the background.
+    pub aside: Aside,
     pub figures: Figures,
     pub clock: Clock,
 }
@@ -176,6 +179,7 @@ impl Core {
             changed: AtomicU64::new(0),
             dirty_since: AtomicU64::new(0),
             wanted: Wanted::default(),
+            aside: Aside::default(),
             figures: Figures::default(),
             clock,
         }
@@ -220,6 +224,7 @@ impl Core {
             *graveyard = used;
             free
         };
+        let _aside = self.aside.enter();
         drop(free);
     }
 }

@@ -16,6 +16,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests take their seed from the environment"))]
 
+mod aside;
 mod background;
 mod bulk;
 mod cache;

@@ -19,7 +19,7 @@ use crate::server::Server;
 
 /// How often the load is measured while there is some.
 const TICK: Duration = Duration::from_millis(20);
-/// How often while there is none.
+/// How often while one thread serves all clients and is not busy: then there is nothing to decide, and each look takes a processor from somebody.
 const QUIET: Duration = Duration::from_millis(100);
 /// A thread that is busy for such a share of the time is all used.
 const BUSY: f64 = 0.9;
@@ -239,7 +239,7 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
         std::thread::park_timeout(if quiet { QUIET } else { TICK });
         let sample = Sample::take(server, !quiet);
         let load = sample.since(&last);
-        last = Sample { quiet: load.used < 0.5, ..sample };
+        last = Sample { quiet: load.used < BUSY, ..sample };
         let before = judge.active;
         let active = judge.tick(load);
         if active != before {

@@ -11,9 +11,9 @@
 //! With many clients that send one request each, it lets some more of them come first ([`Haste::pause`]). A round of several requests costs the thread less for
 //! each, and clients that send while the thread works, and does not poll what they send to, do so at less cost too.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
+
+use ardb_base::priority::Times;
 
 /// How long the thread looks before it sleeps. A client that sends one request after the other, and sleeps between them, comes back after 30 us.
 const LOOKS: Duration = Duration::from_micros(50);
@@ -98,8 +98,8 @@ impl Haste {
 /// How much a thread waits for a processor that others have.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    /// Of the thread: time on a processor, time that it waited for one, and a count. `None` where the system does not tell.
-    figures: Option<File>,
+    /// Of the thread. `None` where the system does not tell.
+    times: Option<Times>,
     waited: Duration,
     at: Duration,
 }
@@ -108,7 +108,7 @@ impl Crowd {
     /// That of the calling thread.
     #[must_use]
     pub fn of_this_thread() -> Crowd {
-        Crowd { figures: File::open("/proc/thread-self/schedstat").ok(), waited: Duration::ZERO, at: Duration::ZERO }
+        Crowd { times: Times::of_this_thread().ok(), waited: Duration::ZERO, at: Duration::ZERO }
     }
 
     /// The share of the time since the last call, until `now`, for which it waited.
@@ -121,10 +121,7 @@ impl Crowd {
 
     /// How long it has waited, all together; none where the system does not tell.
     pub fn waited(&self) -> Option<Duration> {
-        let mut text = [0; 64];
-        let len = self.figures.as_ref()?.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(&text[..len]).ok()?;
-        Some(Duration::from_nanos(text.split_ascii_whitespace().nth(1)?.parse().ok()?))
+        Some(self.times.as_ref()?.read()?.1)
     }
 }
 

@@ -212,6 +212,10 @@ impl Worker {
         if !self.work.is_empty() || !self.inbox.going_to_sleep(eager) {
             return Some(Duration::ZERO);
         }
+        // Without connections there is nothing that could become due.
+        if self.by_id.is_empty() && self.listeners.is_none() {
+            return None;
+        }
         let mut until = self.next_round;
         if let Some((first, _)) = self.deadlines.first() {
             until = until.min(*first);

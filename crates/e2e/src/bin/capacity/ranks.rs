@@ -1,5 +1,8 @@
 //! A sorted set and a list of millions: what building them costs, and what questions deep inside cost.
 //!
+//! A hash with the same members as fields, and their scores as values, has a row for each as the sorted set has, and no order. So what ZADD costs more than HSET is what the
+//! order costs.
+//!
 //! Every answer is compared with one worked out here: the scores follow from the members' numbers, and are kept sorted.
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use crate::strings::WRITE;
 
 const ZSET: &[u8] = b"ranking";
 const LIST: &[u8] = b"history";
+const HASH: &[u8] = b"scores";
 const MEMBER: u8 = b'm';
 
 /// The score of a member: a whole number that every server prints with all its digits.
@@ -50,9 +54,17 @@ impl Model {
     }
 }
 
-/// Adds members, or elements of the list, from a number that all connections share.
+/// What is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    ZSet,
+    Hash,
+    List,
+}
+
+/// Adds members, fields or elements, from a number that all connections share.
 struct Build {
-    zset: bool,
+    what: Kept,
     next: Arc<AtomicU64>,
     end: u64,
 }
@@ -63,21 +75,31 @@ impl Work for Build {
         if at >= self.end {
             return None;
         }
-        if self.zset {
-            values::command(out, "ZADD", 4);
-            values::word(out, ZSET);
-            values::number(out, score(at));
-        } else {
-            values::command(out, "RPUSH", 3);
-            values::word(out, LIST);
+        match self.what {
+            Kept::ZSet => {
+                values::command(out, "ZADD", 4);
+                values::word(out, ZSET);
+                values::number(out, score(at));
+                values::key(out, MEMBER, at);
+            }
+            Kept::Hash => {
+                values::command(out, "HSET", 4);
+                values::word(out, HASH);
+                values::key(out, MEMBER, at);
+                values::number(out, score(at));
+            }
+            Kept::List => {
+                values::command(out, "RPUSH", 3);
+                values::word(out, LIST);
+                values::key(out, MEMBER, at);
+            }
         }
-        values::key(out, MEMBER, at);
         Some(WRITE)
     }
 
     fn reply(&mut self, reply: &[u8]) -> Result<()> {
         let added = values::integer(reply)?;
-        if added == 1 || !self.zset && added > 0 { Ok(()) } else { Err(error(format!("added {added}"))) }
+        if added == 1 || self.what == Kept::List && added > 0 { Ok(()) } else { Err(error(format!("added {added}"))) }
     }
 }
 
@@ -201,14 +223,14 @@ fn build(server: &Guest, model: &Model) -> Result<String> {
     let steps = 10;
     let mut out = String::new();
     // The elements of the list have an order, so one connection pushes them.
-    for (zset, name, connections) in [(true, "ZADD", 8), (false, "RPUSH", 1)] {
+    for (what, name, connections) in [(Kept::Hash, "HSET", 8), (Kept::ZSet, "ZADD", 8), (Kept::List, "RPUSH", 1)] {
         let next = Arc::new(AtomicU64::new(0));
         let (mut rates, mut cpus, mut total) = (Vec::new(), Vec::new(), 0.0);
         for step in 1..=steps {
             let end = model.members() * step / steps;
             // A connection whose work is done has drawn a number for nothing.
             next.store(model.members() * (step - 1) / steps, Ordering::Relaxed);
-            let work = (0..connections).map(|_| Build { zset, next: Arc::clone(&next), end }).collect();
+            let work = (0..connections).map(|_| Build { what, next: Arc::clone(&next), end }).collect();
             let (run, _) = server.drive(&plan, work)?;
             rates.push(commas(run.outcome.rate()));
             cpus.push(format!("{:.2}", run.cpu));
@@ -219,6 +241,10 @@ fn build(server: &Guest, model: &Model) -> Result<String> {
             rates.join(", "),
             cpus.join(", ")
         ));
+        if what == Kept::Hash {
+            // What is in the way of the others is not measured.
+            server.client()?.call(&[b"DEL".as_slice(), HASH])?;
+        }
     }
     let (disk, log) = server.space()?;
     let resident = Memory::of(server.process()?)?.resident;
