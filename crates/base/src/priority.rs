@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use uapi::c;
 
 /// How far background work stands behind the threads that serve clients. Of a processor that both want it gets a tenth, and all of one that is idle.
@@ -59,7 +60,9 @@ impl Courtesy {
 /// keeps the processor to itself in their eyes: those who could have had it wait behind somebody who will not let go of his.
 #[derive(Debug)]
 pub struct Aside {
-    thread: i32,
+    thread: Pid,
+    /// Its own place.
+    place: i32,
     times: Times,
     /// What the system says of it, its state among other things.
     stat: File,
@@ -71,24 +74,42 @@ impl Aside {
     /// # Errors
     /// The system does not tell how it fares.
     pub fn of_this_thread() -> io::Result<Aside> {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Ok(Aside { thread, times: Times::of_this_thread()?, stat: File::open("/proc/thread-self/stat")? })
+        Ok(Aside {
+            thread: rustix::thread::gettid(),
+            place: rustix::process::getpriority_process(None)?,
+            times: Times::of_this_thread()?,
+            stat: File::open("/proc/thread-self/stat")?,
+        })
     }
 
     /// Whether it is the calling thread.
     #[must_use]
     pub fn is_this_thread(&self) -> bool {
-        rustix::thread::gettid().as_raw_nonzero().get() == self.thread
+        rustix::thread::gettid() == self.thread
     }
 
     /// Puts it aside. Gives whether that could be done.
     pub fn put(&self) -> bool {
-        uapi::sched_setscheduler(self.thread, c::SCHED_IDLE, &no_parameter()).is_ok()
+        self.schedule(c::SCHED_IDLE) && self.stand(self.place.max(BACKGROUND))
     }
 
-    /// Brings it back to its place. Gives whether that could be done.
+    /// Has it work [`BACKGROUND`] places behind others, who must not have it wait for ever. Gives whether that could be done.
+    pub fn bring_behind_others(&self) -> bool {
+        self.stand(self.place.max(BACKGROUND)) && self.schedule(c::SCHED_OTHER)
+    }
+
+    /// Brings it back to its own place. Gives whether that could be done.
     pub fn bring_back(&self) -> bool {
-        uapi::sched_setscheduler(self.thread, c::SCHED_OTHER, &no_parameter()).is_ok()
+        self.schedule(c::SCHED_OTHER) && self.stand(self.place)
+    }
+
+    fn schedule(&self, policy: i32) -> bool {
+        let no_parameter = c::sched_param { sched_priority: 0 };
+        uapi::sched_setscheduler(self.thread.as_raw_nonzero().get(), policy, &no_parameter).is_ok()
+    }
+
+    fn stand(&self, place: i32) -> bool {
+        rustix::process::setpriority_process(Some(self.thread), place).is_ok()
     }
 
     /// How long it has worked; none where the system does not tell.
@@ -108,18 +129,11 @@ impl Aside {
     }
 }
 
-fn no_parameter() -> c::sched_param {
-    c::sched_param { sched_priority: 0 }
-}
-
 /// Whether threads that were put aside may be brought back: whoever may not, as a process without `CAP_SYS_NICE` whose limits (`RLIMIT_NICE`) are the usual ones, could
 /// only leave them there.
 #[must_use]
 pub fn may_bring_back() -> bool {
-    let attempt = || {
-        stand_behind(BACKGROUND);
-        Aside::of_this_thread().is_ok_and(|aside| aside.put() && aside.bring_back())
-    };
+    let attempt = || Aside::of_this_thread().is_ok_and(|aside| aside.put() && aside.bring_back());
     // One that cannot come back must not be the caller.
     std::thread::scope(|scope| scope.spawn(attempt).join().unwrap_or(false))
 }
@@ -177,18 +191,20 @@ mod tests {
     fn a_thread_is_put_aside_and_brought_back_to_its_place() {
         let place = || rustix::process::getpriority_process(None).expect("a thread has a priority");
         let there = std::thread::spawn(move || {
-            stand_behind(BACKGROUND);
+            let before = place();
             let aside = Aside::of_this_thread().expect("the system tells");
             assert!(aside.is_this_thread() && aside.wants_to_run());
             assert!(std::thread::scope(|scope| scope.spawn(|| !aside.is_this_thread()).join().expect("no panic")));
             assert_eq!(policy(), "0");
             assert!(aside.put(), "everybody may");
-            assert_eq!(policy(), "5");
+            assert_eq!((policy().as_str(), place()), ("5", BACKGROUND));
+            let came_behind = aside.bring_behind_others();
+            assert_eq!((policy().as_str(), place()), (if came_behind { "0" } else { "5" }, BACKGROUND));
             let came_back = aside.bring_back();
-            assert_eq!((policy().as_str(), came_back), if came_back { ("0", true) } else { ("5", false) });
-            (came_back, place())
+            assert!(!came_back || (policy().as_str(), place()) == ("0", before));
+            came_back
         });
-        assert_eq!(there.join().expect("it does not panic"), (may_bring_back(), BACKGROUND));
+        assert_eq!(there.join().expect("it does not panic"), may_bring_back());
     }
 
     #[test]

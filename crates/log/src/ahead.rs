@@ -1,6 +1,9 @@
 //! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next. It also
 //! lets the memory go that the appender has left behind, or a log of gigabytes would count as that much memory of the process.
 //!
+//! The appender holds the writer lock, and the thread stands behind others: so it may be without a processor in the middle of anything, and the appender does not wait for
+//! it, but for a file.
+//!
 //! At most one file is ahead. A failure here is not reported: the appender then makes the segment itself and gets the reason first hand.
 
 use std::ops::Range;
@@ -62,9 +65,21 @@ struct Desk {
     made: Condvar,
 }
 
+/// What the appender wishes.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// A spare file, unless there is one.
+    file: Option<(PathBuf, usize)>,
+    warm: Option<(Arc<Region>, Range<usize>)>,
+    done: Vec<(Arc<Region>, usize)>,
+}
+
 /// The appender's side. Dropping it ends the thread; a spare file is removed.
 #[derive(Debug)]
 pub(crate) struct Ahead {
+    /// What could not be handed over yet.
+    wishes: Wishes,
+    has_wishes: bool,
     desk: Arc<Desk>,
     disk: Arc<dyn Disk>,
     thread: Option<JoinHandle<()>>,
@@ -78,7 +93,9 @@ impl Ahead {
         let (theirs, their_disk) = (desk.clone(), disk.clone());
         let thread = std::thread::Builder::new().name("ardb-log".into()).spawn(move || run(&theirs, &*their_disk));
         match thread {
-            Ok(thread) => Some(Ahead { desk, disk, thread: Some(thread) }),
+            Ok(thread) => {
+                Some(Ahead { wishes: Wishes::default(), has_wishes: false, desk, disk, thread: Some(thread) })
+            }
             Err(error) => {
                 log::warn!("log: no thread to work ahead: {error}");
                 None
@@ -87,41 +104,80 @@ impl Ahead {
     }
 
     /// Asks for a spare file, unless there is one.
-    pub fn want(&self, path: PathBuf, len: usize) {
-        let mut state = self.desk.state.lock();
-        if matches!(state.stage, Stage::Idle) {
-            state.stage = Stage::Wanted(path, len);
-            self.desk.work.notify_one();
+    pub fn want(&mut self, path: PathBuf, len: usize) {
+        self.wishes.file = Some((path, len));
+        self.has_wishes = true;
+    }
+
+    /// Asks for memory to be prepared; a wish that was not taken up yet is replaced.
+    pub fn warm(&mut self, region: Arc<Region>, range: Range<usize>) {
+        self.wishes.warm = Some((region, range));
+        self.has_wishes = true;
+    }
+
+    /// Says that the appender has left the memory below `to` behind.
+    pub fn release(&mut self, region: &Arc<Region>, to: usize) {
+        leave(&mut self.wishes.done, region.clone(), to);
+        self.has_wishes = true;
+    }
+
+    /// Gives the thread what is wished, unless it stands at the desk just now. To be called again and again.
+    pub fn hand_over(&mut self) {
+        if !self.has_wishes {
+            return;
         }
+        let Some(mut state) = self.desk.state.try_lock() else { return };
+        let old = self.wishes.give(&mut state);
+        self.has_wishes = false;
+        drop(state);
+        self.desk.work.notify_one();
+        // It may be the last that holds a region.
+        drop(old);
     }
 
     /// Takes the spare file, waiting for it if it is being made.
-    pub fn take(&self) -> Option<Spare> {
+    pub fn take(&mut self) -> Option<Spare> {
         let mut state = self.desk.state.lock();
+        let old = self.wishes.give(&mut state);
+        self.has_wishes = false;
         while matches!(state.stage, Stage::Wanted(..) | Stage::Making) {
+            self.desk.work.notify_one();
             self.desk.made.wait(&mut state);
         }
-        match std::mem::replace(&mut state.stage, Stage::Idle) {
+        let stage = std::mem::replace(&mut state.stage, Stage::Idle);
+        drop(state);
+        drop(old);
+        match stage {
             Stage::Ready(spare) => Some(spare),
             // The loop leaves no other stage.
             Stage::Idle | Stage::Wanted(..) | Stage::Making => None,
         }
     }
+}
 
-    /// Asks for memory to be prepared; a wish that was not taken up yet is replaced.
-    pub fn warm(&self, region: Arc<Region>, range: Range<usize>) {
-        self.desk.state.lock().warm = Some((region, range));
-        self.desk.work.notify_one();
-    }
-
-    /// Says that the appender has left the memory below `to` behind.
-    pub fn release(&self, region: &Arc<Region>, to: usize) {
-        let mut state = self.desk.state.lock();
-        match state.done.last_mut() {
-            Some((last, place)) if Arc::ptr_eq(last, region) => *place = to,
-            _ => state.done.push((region.clone(), to)),
+impl Wishes {
+    /// Gives back a wish that was not taken up and is replaced.
+    fn give(&mut self, state: &mut State) -> Option<(Arc<Region>, Range<usize>)> {
+        if let Some((path, len)) = self.file.take()
+            && matches!(state.stage, Stage::Idle)
+        {
+            state.stage = Stage::Wanted(path, len);
         }
-        self.desk.work.notify_one();
+        for (region, to) in self.done.drain(..) {
+            leave(&mut state.done, region, to);
+        }
+        match self.warm.take() {
+            Some(wish) => state.warm.replace(wish),
+            None => None,
+        }
+    }
+}
+
+/// Notes that the memory of a region below `to` is done with.
+fn leave(done: &mut Vec<(Arc<Region>, usize)>, region: Arc<Region>, to: usize) {
+    match done.last_mut() {
+        Some((last, place)) if Arc::ptr_eq(last, &region) => *place = to,
+        _ => done.push((region, to)),
     }
 }
 

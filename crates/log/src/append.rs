@@ -109,6 +109,9 @@ impl Appender {
         if self.at + WARM_BYTES / 2 > self.warmed {
             self.warm();
         }
+        if let Some(ahead) = &mut self.ahead {
+            ahead.hand_over();
+        }
         Ok(self.end)
     }
 
@@ -129,7 +132,7 @@ impl Appender {
         let from = self.warmed.max(self.at).min(region.len());
         let to = (self.at + WARM_BYTES).min(region.len());
         self.warmed = if to == region.len() { usize::MAX } else { to };
-        if let Some(ahead) = &self.ahead {
+        if let Some(ahead) = &mut self.ahead {
             ahead.warm(region.clone(), from..to);
             // Followers that keep up read what was written last, so that much stays.
             ahead.release(region, self.at.saturating_sub(WARM_BYTES));
@@ -140,8 +143,9 @@ impl Appender {
     fn prepare_ahead(&mut self) {
         self.warmed = self.at;
         self.warm();
-        if let Some(ahead) = &self.ahead {
+        if let Some(ahead) = &mut self.ahead {
             ahead.want(self.shared.dir.join(SPARE_NAMES[0]), self.shared.options.file_len(0));
+            ahead.hand_over();
         }
     }
 
@@ -153,7 +157,7 @@ impl Appender {
         let replace = self.at == segment::HEADER_BYTES;
         let previous = if replace { self.segment.previous } else { Some(self.segment.first) };
         let header = SegmentHeader { epoch: self.epoch, first: self.end, previous, file_len: len as u64 };
-        let spare = match &self.ahead {
+        let spare = match &mut self.ahead {
             Some(ahead) if len == self.shared.options.file_len(0) => ahead.take(),
             _ => None,
         };
@@ -171,7 +175,7 @@ impl Appender {
     }
 
     fn enter(&mut self, segment: Arc<Segment>, writer: RegionWriter, end: Offset) {
-        if let Some(ahead) = &self.ahead {
+        if let Some(ahead) = &mut self.ahead {
             ahead.release(self.writer.region(), self.at);
         }
         self.epoch = segment.epoch;

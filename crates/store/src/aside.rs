@@ -77,19 +77,24 @@ impl Aside {
                 if behind > FED && !is_pressed() {
                     (hungry, behind) = (0, 0);
                     thread.put();
-                    // Its part may have ended before it was put aside.
-                    if self.turns.load(Ordering::SeqCst) != turn {
-                        thread.bring_back();
-                    }
+                    self.see_to_its_place(thread, turn);
                 }
                 continue;
             }
             let worked = thread.worked().unwrap_or_default().saturating_sub(before);
             hungry = if worked < LEAST && thread.wants_to_run() { hungry + 1 } else { 0 };
             if hungry >= HUNGRY || is_pressed() {
-                thread.bring_back();
+                thread.bring_behind_others();
+                self.see_to_its_place(thread, turn);
                 behind = 1;
             }
+        }
+    }
+
+    /// Its turn may have ended before it was moved, and then it must not stay where it was moved to.
+    fn see_to_its_place(&self, thread: &priority::Aside, turn: u64) {
+        if self.turns.load(Ordering::SeqCst) != turn {
+            thread.bring_back();
         }
     }
 
@@ -144,7 +149,6 @@ mod tests {
             }
             scope.spawn(|| aside.watch(|| is_pressed));
             let work = scope.spawn(|| {
-                priority::stand_behind(priority::BACKGROUND);
                 aside.take_this_thread();
                 let guard = aside.enter();
                 let began = Instant::now();

@@ -16,6 +16,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The running threads.
 pub struct Threads {
     handles: Vec<JoinHandle<()>>,
+    /// Who watches the one that is put aside, if it may be.
+    watcher: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,20 +29,22 @@ enum Role {
 impl Threads {
     /// Starts them. They hold the store weakly, so that dropping its last handle ends them.
     pub fn start(shared: &Arc<Shared>) -> std::io::Result<Threads> {
-        let mut threads = Threads { handles: Vec::new() };
+        let mut threads = Threads { handles: Vec::new(), watcher: None };
         let may_go_aside = priority::may_bring_back();
         if may_go_aside {
             let core = shared.core.clone();
-            threads.spawn("ardb-watch", move || core.aside.watch(|| core.is_pressed()))?;
+            threads.watcher = Some(spawn("ardb-watch", move || core.aside.watch(|| core.is_pressed()))?);
         }
         for (name, role) in [("ardb-checkpoint", Role::Checkpoints), ("ardb-store-tick", Role::Ticks)] {
             let weak = Arc::downgrade(shared);
             let core = shared.core.clone();
-            threads.spawn(name, move || {
-                // What waits for a checkpoint is slowed down, and so leaves it the processor.
-                priority::stand_behind(priority::BACKGROUND);
+            let thread = spawn(name, move || {
                 if role == Role::Checkpoints && may_go_aside {
+                    // For its long parts. While it holds the writer lock nobody should have it wait.
                     core.aside.take_this_thread();
+                } else {
+                    // What waits for a checkpoint is slowed down, and so leaves it the processor.
+                    priority::stand_behind(priority::BACKGROUND);
                 }
                 while !wait(&core, role) {
                     let Some(shared) = weak.upgrade() else { return };
@@ -59,26 +63,30 @@ impl Threads {
                     }
                 }
             })?;
+            threads.handles.push(thread);
         }
         Ok(threads)
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        self.handles.push(std::thread::Builder::new().name(name.into()).spawn(run)?);
-        Ok(())
     }
 
     /// Ends them, waiting for a checkpoint that is under way. One of them may call this (when it held the last handle); that one is not waited for.
     pub fn stop(self, core: &Core) {
         core.wanted.state.lock().stop = true;
         core.wanted.signal.notify_all();
-        core.aside.stop();
         for handle in self.handles {
             if handle.thread().id() != std::thread::current().id() && handle.join().is_err() {
                 log::error!("a thread of the store panicked");
             }
         }
+        // Not before, so that a checkpoint that is under way is watched to its end.
+        core.aside.stop();
+        if self.watcher.is_some_and(|watcher| watcher.join().is_err()) {
+            log::error!("a thread of the store panicked");
+        }
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
 }
 
 /// Waits for a tick, or until a checkpoint is asked for; returns whether to stop.

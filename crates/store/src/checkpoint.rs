@@ -190,6 +190,7 @@ impl Core {
             log.sync_to(frozen.position.offset)?;
         }
         let engine = self.engine.read().clone();
+        let _aside = self.aside.enter();
         if self.failing.load(Relaxed) {
             // What failed before may have been background work of the engine; its cause may be gone.
             engine.resume()?;
@@ -198,7 +199,6 @@ impl Core {
         let plan = frozen.cleanup.plan(&*snapshot)?;
         let meta = [(POSITION.encoded(), frozen.position.encode()), (CATALOG.encoded(), frozen.catalog.encode())];
         let mut source = Source::new(self, frozen, &*snapshot, meta, plan.keys);
-        let _aside = self.aside.enter();
         engine.commit(&plan.ranges, &mut source)?;
         Ok(source.rows)
     }
