@@ -9,7 +9,7 @@ mod form;
 mod json;
 mod layers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
@@ -23,7 +23,9 @@ fn main() -> ExitCode {
 }
 
 fn check() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    // Of the checkout that it is called in, not of one in which the program was built: they may share a folder for what is built.
+    let of_package = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "xtask".into()));
+    let root = of_package.parent().unwrap_or(Path::new("."));
     let violations = metadata(root).and_then(|metadata| {
         let mut violations = layers::violations(&metadata)?;
         violations.extend(form::violations(root).map_err(|failure| format!("reading the sources: {failure}"))?);

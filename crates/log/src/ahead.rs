@@ -250,3 +250,34 @@ fn make_durable(disk: &dyn Disk, path: PathBuf, len: usize) -> Option<Spare> {
     }
     Some(spare)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ardb_base::disk::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn wishes_wait_until_the_thread_has_left_the_desk() {
+        let disk = Arc::new(SimDisk::new());
+        disk.create_dir_all(Path::new("/log")).expect("no faults");
+        let mut ahead = Ahead::start(disk.clone()).expect("there are threads");
+        let writer = disk.create_region(Path::new("/log/segment"), 1 << 20).expect("no faults");
+        let desk = ahead.desk.clone();
+        let busy = desk.state.lock();
+        ahead.release(writer.region(), 4096);
+        ahead.warm(writer.region().clone(), 0..4096);
+        ahead.want("/log/spare".into(), 1 << 16);
+        ahead.hand_over();
+        assert!(ahead.has_wishes && busy.done.is_empty() && busy.warm.is_none());
+        drop(busy);
+        // It may stand there again for a moment.
+        while ahead.has_wishes {
+            ahead.hand_over();
+        }
+        assert!(ahead.wishes.done.is_empty() && ahead.wishes.warm.is_none());
+        assert_eq!(ahead.take().expect("it is made").path, Path::new("/log/spare"));
+    }
+}
