@@ -1,8 +1,8 @@
 //! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next. It also
 //! lets the memory go that the appender has left behind, or a log of gigabytes would count as that much memory of the process.
 //!
-//! The appender holds the writer lock, and the thread stands behind others: so it may be without a processor in the middle of anything, and the appender does not wait for
-//! it, but for a file.
+//! The appender holds the writer lock, and the thread stands behind others: so it may be without a processor in the middle of anything, and the appender waits for
+//! it only when it needs a file. What it could not tell the thread it tells it with a later append.
 //!
 //! At most one file is ahead. A failure here is not reported: the appender then makes the segment itself and gets the reason first hand.
 
@@ -79,7 +79,6 @@ struct Wishes {
 pub(crate) struct Ahead {
     /// What could not be handed over yet.
     wishes: Wishes,
-    has_wishes: bool,
     desk: Arc<Desk>,
     disk: Arc<dyn Disk>,
     thread: Option<JoinHandle<()>>,
@@ -93,9 +92,7 @@ impl Ahead {
         let (theirs, their_disk) = (desk.clone(), disk.clone());
         let thread = std::thread::Builder::new().name("ardb-log".into()).spawn(move || run(&theirs, &*their_disk));
         match thread {
-            Ok(thread) => {
-                Some(Ahead { wishes: Wishes::default(), has_wishes: false, desk, disk, thread: Some(thread) })
-            }
+            Ok(thread) => Some(Ahead { wishes: Wishes::default(), desk, disk, thread: Some(thread) }),
             Err(error) => {
                 log::warn!("log: no thread to work ahead: {error}");
                 None
@@ -106,29 +103,25 @@ impl Ahead {
     /// Asks for a spare file, unless there is one.
     pub fn want(&mut self, path: PathBuf, len: usize) {
         self.wishes.file = Some((path, len));
-        self.has_wishes = true;
     }
 
     /// Asks for memory to be prepared; a wish that was not taken up yet is replaced.
     pub fn warm(&mut self, region: Arc<Region>, range: Range<usize>) {
         self.wishes.warm = Some((region, range));
-        self.has_wishes = true;
     }
 
     /// Says that the appender has left the memory below `to` behind.
     pub fn release(&mut self, region: &Arc<Region>, to: usize) {
         leave(&mut self.wishes.done, region.clone(), to);
-        self.has_wishes = true;
     }
 
     /// Gives the thread what is wished, unless it stands at the desk just now. To be called again and again.
     pub fn hand_over(&mut self) {
-        if !self.has_wishes {
+        if self.wishes.is_empty() {
             return;
         }
         let Some(mut state) = self.desk.state.try_lock() else { return };
         let old = self.wishes.give(&mut state);
-        self.has_wishes = false;
         drop(state);
         self.desk.work.notify_one();
         // It may be the last that holds a region.
@@ -139,7 +132,6 @@ impl Ahead {
     pub fn take(&mut self) -> Option<Spare> {
         let mut state = self.desk.state.lock();
         let old = self.wishes.give(&mut state);
-        self.has_wishes = false;
         while matches!(state.stage, Stage::Wanted(..) | Stage::Making) {
             self.desk.work.notify_one();
             self.desk.made.wait(&mut state);
@@ -156,6 +148,10 @@ impl Ahead {
 }
 
 impl Wishes {
+    fn is_empty(&self) -> bool {
+        self.file.is_none() && self.warm.is_none() && self.done.is_empty()
+    }
+
     /// Gives back a wish that was not taken up and is replaced.
     fn give(&mut self, state: &mut State) -> Option<(Arc<Region>, Range<usize>)> {
         if let Some((path, len)) = self.file.take()
@@ -271,10 +267,10 @@ mod tests {
         ahead.warm(writer.region().clone(), 0..4096);
         ahead.want("/log/spare".into(), 1 << 16);
         ahead.hand_over();
-        assert!(ahead.has_wishes && busy.done.is_empty() && busy.warm.is_none());
+        assert!(!ahead.wishes.is_empty() && busy.done.is_empty() && busy.warm.is_none());
         drop(busy);
         // It may stand there again for a moment.
-        while ahead.has_wishes {
+        while !ahead.wishes.is_empty() {
             ahead.hand_over();
         }
         assert!(ahead.wishes.done.is_empty() && ahead.wishes.warm.is_none());

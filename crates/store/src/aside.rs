@@ -91,10 +91,18 @@ impl Aside {
         }
     }
 
-    /// Its turn may have ended before it was moved, and then it must not stay where it was moved to.
-    fn see_to_its_place(&self, thread: &priority::Aside, turn: u64) {
-        if self.turns.load(Ordering::SeqCst) != turn {
-            thread.bring_back();
+    /// Its turn may have ended before it was moved, and another begun: then it must not stay where it was moved to.
+    fn see_to_its_place(&self, thread: &priority::Aside, mut turn: u64) {
+        loop {
+            let now = self.turns.load(Ordering::SeqCst);
+            if std::mem::replace(&mut turn, now) == now {
+                return;
+            }
+            if now % 2 == 1 {
+                thread.put()
+            } else {
+                thread.bring_back()
+            };
         }
     }
 

@@ -1,9 +1,11 @@
 //! What clients do not see of how they are served: which threads go first, how files are read, when the clock is.
 
 use std::fs;
+use std::time::Duration;
 
 use ardb_e2e::reply::Reply;
 use ardb_e2e::server::{Setup, stands_in};
+use ardb_e2e::wait::wait_until;
 
 /// Names of a process's threads and their places (nice).
 fn threads(pid: u32) -> Vec<(String, i64)> {
@@ -39,6 +41,43 @@ fn those_who_serve_clients_go_first() {
         }
         assert!(place(name) > place("ardb-net-0"), "{name}: {threads:?}");
     }
+}
+
+/// The long parts of a checkpoint run where nobody else wants the processor, if the process may bring the thread back; and then it is.
+#[test]
+fn a_checkpoint_is_put_aside() {
+    if stands_in() {
+        return;
+    }
+    let server = Setup::ardb().with("memory-limit", "64mb").start().unwrap();
+    let pid = server.pid().unwrap();
+    let task = |name: &str| {
+        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|task| task.path());
+        tasks.find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name))
+    };
+    let thread = task("ardb-checkpoint").unwrap();
+    if task("ardb-watch").is_none() {
+        return;
+    }
+    // The usual policy is 0, that of a thread put aside 5.
+    let policy = || {
+        let stat = fs::read_to_string(thread.join("stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(38).unwrap().to_string()
+    };
+    let mut client = server.client().unwrap();
+    let (mut writes, mut looks) = (0, 0);
+    // Checkpoints begin when enough has changed; the one of BGREWRITEAOF has a thread of its own.
+    wait_until("a checkpoint is put aside", Duration::from_secs(30), || {
+        client.must(&format!("DEBUG POPULATE 5000 k{writes}"))?;
+        writes += 1;
+        Ok((0..200).any(|_| policy() == "5"))
+    })
+    .unwrap();
+    wait_until("it is brought back", Duration::from_secs(30), || {
+        looks = if policy() == "0" { looks + 1 } else { 0 };
+        Ok(looks == 5)
+    })
+    .unwrap();
 }
 
 #[test]

@@ -214,6 +214,7 @@ impl Worker {
         }
         // Without connections there is nothing that could become due.
         if self.by_id.is_empty() && self.listeners.is_none() {
+            self.spare = Vec::new();
             return None;
         }
         let mut until = self.next_round;
