@@ -1,5 +1,5 @@
 //! The thread that works ahead of the appender: it makes the next segment's file and prepares the memory that will be written next. It also
-//! lets the memory go that the appender has left behind, or a log of gigabytes would count as that much memory of the process.
+//! has the system write what the appender has left behind, and lets that memory go, or a log of gigabytes would count as that much memory of the process.
 //!
 //! The appender holds the writer lock, and the thread stands behind others: so it may be without a processor in the middle of anything, and the appender waits for
 //! it only when it needs a file. What it could not tell the thread it tells it with a later append.
@@ -20,6 +20,9 @@ pub(crate) const WARM_BYTES: usize = 4 << 20;
 
 /// How much of it at once: some 0.1 ms.
 const WARM_STEP: usize = 128 << 10;
+
+/// How much of what was appended is handed to the disk at once: some 0.1 ms.
+const WRITE_STEP: usize = 256 << 10;
 
 /// A file of zeros under a temporary name.
 #[derive(Debug)]
@@ -219,6 +222,10 @@ fn run(desk: &Desk, disk: &dyn Disk) {
             drop(state);
             for (region, to) in done {
                 region.release(0..to);
+                // A sync once a second would find a second's worth, and keep its processor to itself for some milliseconds.
+                while region.write_out(to, WRITE_STEP) {
+                    courtesy.now_and_then();
+                }
             }
             state = desk.state.lock();
         } else {

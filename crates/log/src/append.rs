@@ -176,7 +176,8 @@ impl Appender {
 
     fn enter(&mut self, segment: Arc<Segment>, writer: RegionWriter, end: Offset) {
         if let Some(ahead) = &mut self.ahead {
-            ahead.release(self.writer.region(), self.at);
+            let region = self.writer.region();
+            ahead.release(region, region.len());
         }
         self.epoch = segment.epoch;
         self.segment = segment;

@@ -10,6 +10,10 @@ use crate::core::Core;
 use crate::store::{Shared, Store};
 
 const TICK: Duration = Duration::from_millis(50);
+/// How often it is tried to free what a checkpoint has replaced before the next tick asks again, and how long it is waited in between: who serves clients may use it
+/// until the end of a batch.
+const SWEEPS: u32 = 10;
+const BETWEEN_SWEEPS: Duration = Duration::from_millis(2);
 /// How long a failed checkpoint waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -52,8 +56,7 @@ impl Threads {
                     match role {
                         Role::Checkpoints => {
                             checkpoint_if_wanted(&store);
-                            // What it has replaced, as far as nobody uses it; the next tick sees to the rest.
-                            core.sweep();
+                            sweep(&core);
                         }
                         Role::Ticks => {
                             if let Err(error) = store.tick() {
@@ -93,12 +96,27 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 fn wait(core: &Core, role: Role) -> bool {
     let mut state = core.wanted.state.lock();
     match role {
-        Role::Checkpoints => core.wanted.signal.wait_while(&mut state, |state| !state.stop && !state.checkpoint),
+        Role::Checkpoints => {
+            core.wanted.signal.wait_while(&mut state, |state| !state.stop && !state.checkpoint && !state.sweep);
+        }
         Role::Ticks => {
             core.wanted.signal.wait_while_for(&mut state, |state| !state.stop, TICK);
         }
     }
     state.stop
+}
+
+/// Frees replaced views, as far as they get free soon.
+fn sweep(core: &Core) {
+    core.wanted.state.lock().sweep = false;
+    for _ in 0..SWEEPS {
+        core.sweep();
+        let mut state = core.wanted.state.lock();
+        if state.stop || state.checkpoint || core.graveyard.lock().is_empty() {
+            return;
+        }
+        core.wanted.signal.wait_for(&mut state, BETWEEN_SWEEPS);
+    }
 }
 
 fn checkpoint_if_wanted(store: &Store) {

@@ -67,6 +67,8 @@ pub struct Wanted {
 #[derive(Debug, Default)]
 pub struct Requests {
     pub checkpoint: bool,
+    /// Views were replaced that nobody may need any more.
+    pub sweep: bool,
     pub stop: bool,
 }
 
@@ -189,6 +191,14 @@ impl Core {
     pub fn want_checkpoint(&self) {
         if !self.wanted.flagged.swap(true, Ordering::AcqRel) {
             self.wanted.state.lock().checkpoint = true;
+            self.wanted.signal.notify_all();
+        }
+    }
+
+    /// Asks the background thread to free replaced views, if there are any.
+    pub fn want_sweep(&self) {
+        if !self.graveyard.lock().is_empty() {
+            self.wanted.state.lock().sweep = true;
             self.wanted.signal.notify_all();
         }
     }

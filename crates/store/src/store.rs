@@ -259,7 +259,12 @@ impl Store {
         let core = &self.shared.core;
         // Bounded, so that a tick ends even if garbage comes as fast as it goes.
         while core.janitor_step()? && (self.shared.options.clock)() - now < JANITOR_MS {}
-        core.sweep();
+        if self.shared.options.background {
+            // The other thread does it, which is put aside for it.
+            core.want_sweep();
+        } else {
+            core.sweep();
+        }
         self.remove_condemned();
         let since = core.dirty_since.load(Ordering::Relaxed);
         let old = since != 0 && (now as u64).saturating_sub(since) >= self.shared.options.checkpoint_age_ms;

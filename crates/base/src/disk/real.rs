@@ -8,21 +8,29 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::fs::{FallocateFlags, FlockOperation};
+use uapi::c;
 
 use super::region::{Backing, RegionWriter};
 use super::{DirEntry, DirLock, Disk, DiskError, DiskErrorKind};
+use crate::priority::Courtesy;
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
+
+/// How much of a file leaves the system's cache at once: some 0.1 ms.
+const FORGET_STEP: u64 = 1 << 20;
 
 /// Device and inode of each region that this process has open: a second writer of the same memory would break the promise of
 /// [`Backing`]. Other processes are kept out by the lock on the data directory.
@@ -109,6 +117,7 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        forget(path);
         fs::remove_file(path).context("remove", path)
     }
 
@@ -155,6 +164,22 @@ impl Disk for RealDisk {
     }
 }
 
+/// Takes a large file out of the system's cache, bit by bit. Its removal would do it at one go, 10 ms for 64 MB, in which, on a kernel that is built for servers, the
+/// thread does not let go of its processor.
+fn forget(path: &Path) {
+    // It is a hint: what is wrong with the file, its removal will say.
+    let Ok(file) = File::open(path) else { return };
+    let len = file.metadata().map_or(0, |meta| meta.len());
+    if len <= FORGET_STEP {
+        return;
+    }
+    let mut courtesy = Courtesy::of_this_thread();
+    for from in (0..len).step_by(FORGET_STEP as usize) {
+        let _ = rustix::fs::fadvise(&file, from, NonZeroU64::new(FORGET_STEP), rustix::fs::Advice::DontNeed);
+        courtesy.now_and_then();
+    }
+}
+
 /// Reserves space for a new file's first `len` bytes, which read as zeros.
 fn reserve(mut file: &File, len: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
@@ -179,7 +204,8 @@ fn map(file: File, path: &Path) -> Result<RegionWriter, DiskError> {
     }
     let entry = OpenEntry(id);
     let map = MmapOptions::new().map_raw(&file).context("map", path)?;
-    let backing = RealBacking { map, first_sync: Mutex::new(Some(file)), path: path.to_owned(), _entry: entry };
+    let file = Mutex::new(Descriptor { file: Some(Arc::new(file)), is_synced: false, is_done: false });
+    let backing = RealBacking { map, by_page: AtomicBool::new(false), file, path: path.to_owned(), _entry: entry };
     Ok(RegionWriter::new(Box::new(backing)))
 }
 
@@ -192,10 +218,27 @@ impl Drop for OpenEntry {
     }
 }
 
+/// The open file of a region. A long log needs no descriptors: it is closed when it was synced and no more will be written.
+struct Descriptor {
+    file: Option<Arc<File>>,
+    /// Whether the first sync is done, which makes length and reserved space durable too.
+    is_synced: bool,
+    is_done: bool,
+}
+
+impl Descriptor {
+    fn close_if_done(&mut self) {
+        if self.is_synced && self.is_done {
+            self.file = None;
+        }
+    }
+}
+
 struct RealBacking {
     map: MmapRaw,
-    /// The file until its first sync, which makes length and reserved space durable too; a long log then needs no descriptors.
-    first_sync: Mutex<Option<File>>,
+    /// Whether the system reads nothing ahead in it, see [`RealBacking::warm`].
+    by_page: AtomicBool,
+    file: Mutex<Descriptor>,
     path: PathBuf,
     /// Declared after `map`, so dropped after it: the file counts as open until it is unmapped.
     _entry: OpenEntry,
@@ -212,22 +255,37 @@ unsafe impl Backing for RealBacking {
 
     fn sync(&self, range: Range<usize>, _published: usize) -> Result<(), DiskError> {
         // Held across the first sync, on purpose: a second one that skipped it would report what is not durable yet.
-        let mut file = self.first_sync.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = file.as_ref() {
-            open.sync_all().context("sync", &self.path)?;
-            *file = None;
+        let mut open = self.descriptor();
+        if let (false, Some(file)) = (open.is_synced, &open.file) {
+            file.sync_all().context("sync", &self.path)?;
+            open.is_synced = true;
+            open.close_if_done();
             return Ok(());
         }
-        drop(file);
+        drop(open);
         self.map.flush_range(range.start, range.end - range.start).context("sync", &self.path)
     }
 
     fn warm(&self, range: Range<usize>) {
+        // Before a page of a file is written the system reads it, and as many around it as the device reads ahead, 8 MB on some. There is nothing to
+        // read, but it makes zeros of all of them: 20 ms in which, on a kernel that is built for servers, the thread does not let go of its processor.
+        if !self.by_page.swap(true, Ordering::Relaxed) {
+            let _ = self.map.advise(Advice::Random);
+        }
         // A hint: kernels before 5.14 do not know it, and then the appender takes the page faults itself.
         let _ = self.map.advise_range(Advice::PopulateWrite, range.start, range.end - range.start);
     }
 
     fn release(&self, range: Range<usize>) {
+        if range.end == self.map.len() {
+            // Who reads it again, long after, wants it read ahead.
+            if self.by_page.swap(false, Ordering::Relaxed) {
+                let _ = self.map.advise(Advice::Normal);
+            }
+            let mut open = self.descriptor();
+            open.is_done = true;
+            open.close_if_done();
+        }
         // Of the last page the rest is in use.
         let end = range.end - range.end % rustix::param::page_size();
         if range.start >= end {
@@ -236,6 +294,20 @@ unsafe impl Backing for RealBacking {
         // SAFETY: the mapping is shared and has a file behind it. What was written to its pages belongs to the file already, dirty or not, so
         // the next access finds the same bytes; private memory, which this advice would clear, there is none.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, end - range.start) };
+    }
+
+    fn write_out(&self, range: Range<usize>) {
+        let Some(file) = self.descriptor().file.clone() else { return };
+        let (from, len) = (range.start as c::off64_t, (range.end - range.start) as c::off64_t);
+        // SAFETY: it takes a descriptor, which `file` keeps open, and numbers, and touches no memory. An error that it has is not lost: the next sync has it too.
+        let _ = unsafe { c::sync_file_range(file.as_raw_fd(), from, len, c::SYNC_FILE_RANGE_WRITE) };
+    }
+}
+
+impl RealBacking {
+    fn descriptor(&self) -> MutexGuard<'_, Descriptor> {
+        // Each change to it is a single assignment.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

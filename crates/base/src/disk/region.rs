@@ -28,8 +28,12 @@ pub unsafe trait Backing: Send + Sync {
     /// Prepares the memory of `range` for being written without waiting. Only a hint; must not change contents.
     fn warm(&self, range: Range<usize>);
 
-    /// Lets the process's own hold on the memory of `range` go; the next access brings it back from the file. Must not change contents.
+    /// Lets the process's own hold on the memory of `range` go; the next access brings it back from the file. Must not change contents. A range that
+    /// ends with the file is the last that is written for now.
     fn release(&self, range: Range<usize>);
+
+    /// Has the system begin to write the bytes of `range` to the disk. Only a hint; does not wait for the disk, as a rule.
+    fn write_out(&self, range: Range<usize>);
 
     /// The bytes of `range` were written once more. For disks that cannot see it.
     fn rewritten(&self, _range: Range<usize>) {}
@@ -40,6 +44,8 @@ pub struct Region {
     base: NonNull<u8>,
     len: usize,
     published: AtomicUsize,
+    /// [`Region::write_out`] has come so far.
+    written_out: AtomicUsize,
     backing: Box<dyn Backing>,
 }
 
@@ -99,12 +105,26 @@ impl Region {
     }
 
     /// Stops counting the memory of `range` as the process's. It can be read on, from the system's cache or the file, and nothing that was
-    /// written is lost. A hint, which may leave the memory around the end.
+    /// written is lost. A hint, which may leave the memory around the end. A range that ends with the file tells that no more will be written there soon.
     pub fn release(&self, range: Range<usize>) {
         let end = range.end.min(self.len);
         if range.start < end {
             self.backing.release(range.start..end);
         }
+    }
+
+    /// Has the system begin to write what is published below `to` to the disk: `step` bytes at most, from where the last call ended. Gives whether there is
+    /// more. A hint: only [`Region::sync`] makes anything durable, but has less to do then. Whoever writes right above `to` may have to wait for the disk.
+    pub fn write_out(&self, to: usize, step: usize) -> bool {
+        let to = to.min(self.published());
+        let from = self.written_out.load(Ordering::Relaxed);
+        let end = to.min(from + step);
+        if from >= end {
+            return false;
+        }
+        self.written_out.store(end, Ordering::Relaxed);
+        self.backing.write_out(from..end);
+        end < to
     }
 }
 
@@ -127,7 +147,8 @@ impl RegionWriter {
     #[must_use]
     pub fn new(backing: Box<dyn Backing>) -> RegionWriter {
         let (base, len) = backing.memory();
-        let region = Arc::new(Region { base, len, published: AtomicUsize::new(0), backing });
+        let region =
+            Arc::new(Region { base, len, published: AtomicUsize::new(0), written_out: AtomicUsize::new(0), backing });
         RegionWriter { region, published: 0 }
     }
 

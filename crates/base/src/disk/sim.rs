@@ -617,6 +617,8 @@ unsafe impl Backing for SimBacking {
     fn warm(&self, _range: Range<usize>) {}
 
     fn release(&self, _range: Range<usize>) {}
+
+    fn write_out(&self, _range: Range<usize>) {}
 }
 
 impl Drop for SimBacking {

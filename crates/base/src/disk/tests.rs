@@ -117,6 +117,43 @@ fn memory_that_was_let_go_comes_back_with_what_was_written() {
 }
 
 #[test]
+fn writing_out_takes_step_by_step_what_is_published_and_no_more() {
+    on_both("write-out", |disk, dir| {
+        let path = dir.join("r");
+        let mut writer = disk.create_region(&path, 64 << 10).unwrap();
+        let region = writer.region().clone();
+        assert!(!region.write_out(usize::MAX, 4096), "nothing is published");
+        writer.write(0, &[7; 40 << 10]);
+        writer.publish(40 << 10);
+        let steps = |to| 1 + std::iter::repeat_with(|| region.write_out(to, 16 << 10)).take_while(|more| *more).count();
+        assert_eq!(steps(20 << 10), 2);
+        assert_eq!(steps(usize::MAX), 2);
+        assert!(!region.write_out(usize::MAX, 4096));
+        // The file stays open until it was synced, whether it was said before or after that no more is written, and the memory works on.
+        region.release(0..usize::MAX);
+        region.sync(0..usize::MAX).unwrap();
+        region.sync(0..usize::MAX).unwrap();
+        assert_eq!(region.bytes(39 << 10..40 << 10).unwrap(), [7; 1 << 10]);
+        assert!(!region.write_out(usize::MAX, 4096));
+    });
+}
+
+#[test]
+fn a_large_file_is_removed_while_it_is_read() {
+    on_both("large", |disk, dir| {
+        let path = dir.join("r");
+        let mut writer = disk.create_region(&path, 3 << 20).unwrap();
+        writer.write(0, &[9; 3 << 20]);
+        writer.publish(3 << 20);
+        writer.region().release(0..3 << 20);
+        disk.remove(&path).unwrap();
+        assert_eq!(names(disk, dir), [""; 0]);
+        assert!(writer.contents().iter().all(|&byte| byte == 9));
+        assert_eq!(disk.remove(&path).unwrap_err().kind, DiskErrorKind::NotFound);
+    });
+}
+
+#[test]
 #[should_panic(expected = "below the published length")]
 fn what_is_published_cannot_be_written_over() {
     let disk = SimDisk::new();

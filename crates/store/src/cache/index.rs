@@ -87,8 +87,12 @@ impl Index {
 
     #[cold]
     fn grow(&mut self) {
-        let slots = vec![FREE; (self.slots.len() * 2).max(FIRST)].into_boxed_slice();
-        for slot in std::mem::replace(&mut self.slots, slots) {
+        // Written here, not by the system when a page is first touched: as `put` reads first, that would map a page of zeros and then replace it,
+        // and replacing interrupts all processors that the process runs on.
+        let many = (self.slots.len() * 2).max(FIRST);
+        let mut slots = Vec::with_capacity(many);
+        slots.resize(many, FREE);
+        for slot in std::mem::replace(&mut self.slots, slots.into_boxed_slice()) {
             if slot != FREE {
                 let (tag, entry) = parts(slot);
                 self.put(tag, entry);
