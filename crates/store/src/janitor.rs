@@ -1,7 +1,7 @@
 //! Deleting in the background what nobody can reach any more.
 //!
 //! Three kinds of garbage:
-//! - Deleted rows of fresh groups (queues that empty): nothing below the active table knows them, so their entry can simply go.
+//! - Deleted rows that nothing below the active table knows (queues that empty): their entry can simply go.
 //! - Objects. Their rows in the active table are forgotten; if the engine may hold some, a row of [`Space::Garbage`] names the object until
 //!   a checkpoint has deleted them there.
 //! - Keyspaces of flushed databases. Their key rows are walked in bounded steps for the objects that they name, which are discarded; the
@@ -106,7 +106,7 @@ impl Janitor {
         }
     }
 
-    /// A row of a fresh group was deleted at `seq`.
+    /// A row that nothing below the active table has was deleted at `seq`.
     pub fn deleted(&mut self, seq: u64, place: Place, tail: &[u8]) {
         self.forget.push_back((seq, Forget::Row(place, Tail::new(tail))));
     }

@@ -397,19 +397,25 @@ impl Writer {
         }
     }
 
-    /// Forgets deleted rows of fresh groups at once, unless somebody still reads before the commit, and leaves to the janitor what takes longer.
+    /// Forgets deleted rows that nothing below the active table has at once, unless somebody still reads before the commit, and leaves to the janitor what takes
+    /// longer. Whoever looks for the next row that is there would pass all of them, or a set that is filled and emptied would get slower until the next checkpoint.
     fn hand_to_janitor(&mut self, core: &Core) {
-        let active = &*self.view.1.active;
+        let view = &*self.view.1;
+        let active = &*view.active;
         let fresh = active.fresh_from();
         let (mut unseen, mut janitor) = (None, None);
         for op in &self.undo.ops {
             match op {
-                Op::Row { place, tail_at, tail_len, deleted: true, .. } if place.group() >= fresh => {
+                Op::Row { place, tail_at, tail_len, deleted: true, undo } => {
                     // As in `undo_to`.
                     let tail = &self.undo.tails[*tail_at..*tail_at + *tail_len];
+                    let key = RowKey::new(place.space(), place.group(), place.order(), tail);
+                    // One that the table did not have lies below, as a rule, or nobody would have deleted it.
+                    if matches!(undo, Undo::Created) && place.group() < fresh || !view.is_only_in_active(&key) {
+                        continue;
+                    }
                     // The commit is published: who begins to read from here on stands there. No freeze comes between, for want of the writer lock.
                     if *unseen.get_or_insert_with(|| core.readers.oldest() >= self.seq) {
-                        let key = RowKey::new(place.space(), place.group(), place.order(), tail);
                         active.forget_deleted(&key, self.seq);
                     } else {
                         janitor.get_or_insert_with(|| core.janitor.lock()).deleted(self.seq, *place, tail);

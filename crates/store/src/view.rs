@@ -151,6 +151,22 @@ impl View {
             || self.engine.lacks(key)
     }
 
+    /// Whether it is certain that nothing below the active table has the row, now or later.
+    pub fn is_only_in_active(&self, key: &RowKey<'_>) -> bool {
+        if key.group >= self.active.fresh_from() {
+            return true;
+        }
+        if let Some(frozen) = &self.frozen {
+            if frozen.has_place(Place::of(key)) {
+                return false;
+            }
+            if key.group >= frozen.fresh_from() {
+                return true;
+            }
+        }
+        self.engine.lacks(key)
+    }
+
     /// Whether there are so many rows that the processor's caches do not hold them, so that [`View::prefetch_keys`] is worth its while.
     pub fn is_large(&self) -> bool {
         const ROWS: u64 = 1 << 14;

@@ -410,6 +410,21 @@ impl Walk {
     }
 }
 
+/// Adds the members of an object whose hashes lie between these two, inclusive, to `found`.
+pub fn members_between(
+    rows: &(impl Rows + ?Sized),
+    object: ObjectId,
+    from: u64,
+    to: u64,
+    found: &mut Vec<(Vec<u8>, Value)>,
+) -> Result<(), TypeError> {
+    rows.scan(RowRange::orders(Space::Member, object.0, from, to), Direction::Forward, &mut |key, value| {
+        found.push((key.tail.to_vec(), value.clone()));
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}
+
 /// Mean number of members in a window of the hash space from which one is drawn: between this and twice this.
 const WINDOW: u64 = 4;
 /// More members than this in a window are so rare (once in 10^8 windows) that the bias against them cannot be seen.
@@ -440,10 +455,7 @@ pub fn random_window(
             let from = random.below(1 << bits) << width;
             (from, from | ((1 << width) - 1))
         };
-        rows.scan(RowRange::orders(Space::Member, object.0, from, to), Direction::Forward, &mut |key, value| {
-            found.push((key.tail.to_vec(), value.clone()));
-            ControlFlow::Continue(())
-        })?;
+        members_between(rows, object, from, to, found)?;
         let count = found.len() as u64;
         if bits == 0 || (count > 0 && random.below(most.max(1)) < count) {
             return Ok(());

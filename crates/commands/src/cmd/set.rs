@@ -574,6 +574,38 @@ mod tests {
         assert_eq!(server.model().live_rows(ardb_engine::Space::Member), 0);
     }
 
+    /// Whatever comes meanwhile, and when the set is so empty that it is swept.
+    #[test]
+    fn a_set_that_is_emptied_gives_every_member_once() {
+        for long in [1, 800] {
+            let mut server = Harness::new();
+            let name = |n: usize| format!("{n:0long$}");
+            let mut left: std::collections::HashSet<String> = (0..4000).map(name).collect();
+            for member in &left {
+                server.run(&format!("SADD s {member}"));
+            }
+            let mut next = 4000;
+            while !left.is_empty() {
+                let reply = server.run("SPOP s");
+                let member = reply.split(' ').next_back().expect("there is always a last one").trim_start_matches('$');
+                assert!(left.remove(member), "{reply:.40} with {} left", left.len());
+                if next < 4200 && left.len() < 600 {
+                    server.run(&format!("SADD s {}", name(next)));
+                    left.insert(name(next));
+                    next += 1;
+                }
+                if left.len() % 97 == 96
+                    && let Some(other) = left.iter().next().cloned()
+                {
+                    server.run(&format!("SREM s {other}"));
+                    left.remove(&other);
+                }
+            }
+            assert_eq!(server.run("SPOP s"), "$-1");
+            assert_eq!(server.run("EXISTS s"), ":0");
+        }
+    }
+
     #[test]
     fn every_member_is_popped_as_often_as_any_other() {
         let mut server = Harness::new();

@@ -11,6 +11,7 @@ use ardb_base::hash::{key_hash, member_hash};
 use ardb_base::id::{Generation, ObjectId, Offset};
 use ardb_base::random::Random;
 use ardb_engine::faulty::{Faults, FaultyEngine};
+use ardb_engine::presence::{PresenceEngine, Survey};
 use ardb_engine::{Direction, Engine, EngineError, RowKey, RowRange, Rows, RowsMut, Space};
 use ardb_engine_memory::MemoryEngine;
 use ardb_log::LogOptions;
@@ -308,6 +309,8 @@ pub struct Engines {
     disk: SimDisk,
     engines: Mutex<BTreeMap<PathBuf, MemoryEngine>>,
     pub faults: Mutex<Option<Arc<Faults>>>,
+    /// Bytes for the names of an engine's rows, by which it is known what an engine lacks.
+    pub names: AtomicU64,
 }
 
 impl EngineFactory for Engines {
@@ -318,6 +321,8 @@ impl EngineFactory for Engines {
             engines.remove(dir);
         }
         let engine = engines.entry(dir.to_owned()).or_default().clone();
+        let engine = PresenceEngine::new(Arc::new(engine), self.names.load(Ordering::Relaxed))?;
+        while engine.survey(&mut Vec::new(), usize::MAX)? != Survey::Over {}
         let engine = FaultyEngine::new(Arc::new(engine));
         *self.faults.lock().expect("no panic in here") = Some(engine.faults());
         Ok(Arc::new(engine))
@@ -343,7 +348,12 @@ impl World {
     pub fn new() -> World {
         let disk = SimDisk::new();
         World {
-            engines: Arc::new(Engines { disk: disk.clone(), engines: Mutex::default(), faults: Mutex::default() }),
+            engines: Arc::new(Engines {
+                disk: disk.clone(),
+                engines: Mutex::default(),
+                faults: Mutex::default(),
+                names: AtomicU64::new(1 << 20),
+            }),
             disk,
             boot: 1,
             now: Arc::new(AtomicI64::new(1_000_000)),

@@ -301,6 +301,40 @@ fn what_comes_and_goes_between_checkpoints_leaves_no_memory_and_no_rows() {
     nothing_leaks_in(store, &world, &model);
 }
 
+/// A set that is not new, filled and emptied: what a checkpoint has not seen is forgotten when it is deleted, and what it has seen is not.
+#[test]
+fn what_was_never_in_the_engine_is_forgotten_when_it_is_deleted() {
+    let world = World::new();
+    let (store, _) = world.open();
+    commit(&store, &(0..20).map(|field| Op::Field(0, 2, field, 1)).collect::<Vec<_>>());
+    store.checkpoint().expect("no faults");
+    commit(&store, &[Op::Field(0, 2, 5, 2)]);
+    let before = store.stats();
+    let mut reader = store.reader();
+    for round in 0..50 {
+        let held = (round % 3 == 0).then(|| reader.begin());
+        for field in 100..120 {
+            commit(&store, &[Op::Field(0, 2, field, round)]);
+        }
+        for field in 100..120 {
+            commit(&store, &[Op::Unfield(0, 2, field)]);
+        }
+        drop(held);
+        store.tick().expect("no faults");
+        let now = store.stats();
+        assert_eq!(now.active_rows, before.active_rows, "{round}");
+    }
+    // One that the engine has, changed since or not, stays as a deletion.
+    commit(&store, &[Op::Unfield(0, 2, 5), Op::Unfield(0, 2, 6)]);
+    assert_eq!(store.stats().active_rows, before.active_rows + 1);
+    drop(reader);
+    let mut model = empty_model();
+    let ops: Vec<_> = (0..20).filter(|field| ![5, 6].contains(field)).map(|field| Op::Field(0, 2, field, 1)).collect();
+    ops.iter().for_each(|op| op.apply_to_model(&mut model));
+    check(&store.write(), &model);
+    nothing_leaks_in(store, &world, &model);
+}
+
 fn nothing_leaks_in(store: ardb_store::Store, world: &World, model: &Model) {
     drop(store);
     world.disk.kill();
@@ -384,6 +418,7 @@ fn what_an_old_reader_fetches_is_not_kept_for_new_ones() {
     let mut world = World::new();
     // Large enough for the small row in its shard, too small for the big one.
     world.memory.rows = 256 * 800;
+    world.engines.names.store(0, std::sync::atomic::Ordering::Relaxed);
     let (store, _) = world.open();
     let key = RowKey::new(Space::Key, store.write().keyspace(0).0, 7, b"k");
     let write = |value: &[u8]| {
