@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ardb_node::expire;
+use ardb_node::expire::{self, Scan};
 use ardb_node::txn::Batch;
-use ardb_types::keyspace::Due;
+use ardb_store::Announced;
 
 use crate::net::{failed, mailbox};
 use crate::server::Server;
@@ -29,52 +29,61 @@ pub fn round(server: &Arc<Server>, period: Duration) {
     }
     let effort = server.config.int("active-expire-effort").clamp(1, 10) as u32;
     let budget = period / 100 * (15 + 5 * effort);
+    let node = server.node();
+    if !expire::may_be_due(node, clock::unix_ms()) {
+        return;
+    }
     let started = Instant::now();
     let mut reader = server.store.reader();
+    let Some(mut announced) = node.write_unless_busy().map(|mut txn| txn.announce_scan_of_expiries()) else { return };
     loop {
         let now = clock::unix_ms();
-        let due = match expire::due(server.node(), &reader.begin(), now, BATCH) {
-            Ok(due) => due,
+        let scan = match expire::due(node, announced, &reader.begin(), now, BATCH) {
+            Ok(scan) => scan,
             Err(error) => {
                 log::warn!("Expired keys cannot be read: {error}");
                 return;
             }
         };
-        if due.is_empty() || delete(server, &due, now) == 0 || started.elapsed() > budget {
-            return;
+        match delete(server, scan, now) {
+            Some(next) if started.elapsed() <= budget => announced = next,
+            _ => return,
         }
     }
 }
 
-/// Deletes those of the keys that are due; how many entries of the index are gone.
-fn delete(server: &Arc<Server>, entries: &[Due], now: i64) -> usize {
-    let gone;
+/// Deletes those of the keys that are due. Announces the next scan if there may be more of them.
+fn delete(server: &Arc<Server>, scan: Scan, now: i64) -> Option<Announced> {
     mailbox::hold();
     let committed = {
         let Some(mut txn) = server.node().write_unless_busy() else {
             mailbox::release();
-            return 0;
+            return None;
         };
-        // The role may have changed while we waited for the lock; what is deleted here would stand in no log.
-        if server.shared.gates.is_replica.load(Ordering::Relaxed) || server.paused() {
+        // Clients may have been told to wait since. Should the role have changed, keys are left to the master.
+        if server.paused() {
             drop(txn);
             mailbox::release();
-            return 0;
+            return None;
         }
         let mut batch = Batch::new(&mut txn, now);
-        gone = expire::delete(server.node(), &mut batch, entries);
+        let gone = expire::delete(server.node(), &mut batch, &scan.due);
         blocking::serve_ready(server, &mut batch);
-        batch.store().commit()
+        batch.store().commit().map(|_| {
+            let some = gone.entries > 0;
+            expire::note(&mut txn, scan, gone);
+            some.then(|| txn.announce_scan_of_expiries())
+        })
     };
     match committed {
-        Ok(_) => {
+        Ok(next) => {
             mailbox::release();
-            gone
+            next
         }
         Err(error) => {
             log::warn!("Expired keys cannot be deleted: {error}");
             mailbox::release_failed(&failed::reply(&error));
-            0
+            None
         }
     }
 }

@@ -50,14 +50,16 @@ impl World<'_> {
         let parts = Node { store: &store, shared: &process.shared, host: &NoHost };
         // While writes wait nothing else enters the log either.
         let rests = process.failover.running();
-        if !rests
-            && let Ok(due) = expire::due(parts, &process.reader.begin(), unix, 64)
-            && !due.is_empty()
-        {
-            let mut txn = store.write();
-            let mut batch = Batch::new(&mut txn, unix);
-            expire::delete(parts, &mut batch, &due);
-            let _ = batch.store().commit();
+        if !rests && expire::may_be_due(parts, unix) {
+            let announced = store.write().announce_scan_of_expiries();
+            if let Ok(scan) = expire::due(parts, announced, &process.reader.begin(), unix, 64) {
+                let mut txn = store.write();
+                let mut batch = Batch::new(&mut txn, unix);
+                let gone = expire::delete(parts, &mut batch, &scan.due);
+                if batch.store().commit().is_ok() {
+                    expire::note(&mut txn, scan, gone);
+                }
+            }
         }
         if now - process.pinged >= self.settings.ping && !rests {
             process.pinged = now;

@@ -17,6 +17,7 @@ use crate::cache::RowCache;
 use crate::catalog::{Catalog, Counts};
 use crate::checkpoint::Checkpointer;
 use crate::error::CheckpointError;
+use crate::expiries::Expiries;
 use crate::janitor::Janitor;
 use crate::options::{Clock, MemoryBudget};
 use crate::position::Position;
@@ -36,6 +37,7 @@ pub struct Core {
     pub janitor: Mutex<Janitor>,
     /// Views that were replaced and whose memory is freed by [`Core::sweep`], never by a reader.
     pub graveyard: Mutex<Vec<Arc<View>>>,
+    pub expiries: Expiries,
     pub budget: MemoryBudget,
     pub databases: u32,
     /// The log, unless this is a generation being loaded.
@@ -173,6 +175,7 @@ impl Core {
             checkpointer: Mutex::new(Checkpointer { position, frozen: None }),
             janitor: Mutex::new(Janitor::new(generation)),
             graveyard: Mutex::new(Vec::new()),
+            expiries: Expiries::default(),
             budget,
             databases,
             log,
@@ -253,6 +256,7 @@ impl Writer {
         });
         core.publication.commit(seq);
         core.bury(old);
+        core.expiries.forget();
         self.catalog = catalog;
         self.seq = seq + 1;
         self.gathered = false;

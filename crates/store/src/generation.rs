@@ -245,6 +245,7 @@ impl Store {
         let old_dir = generation_dir(&self.shared.options.dir, old.generation);
         self.shared.condemned.lock().push((Arc::downgrade(&old), old_dir));
         core.bury(old);
+        core.expiries.forget();
         writer.seq = seq + 1;
         writer.catalog = catalog;
         writer.dead.clear();

@@ -10,6 +10,7 @@ use ardb_engine::{Direction, EngineError, RowKey, RowRange, Rows, Value};
 use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use crate::core::Core;
+use crate::expiries::Entry;
 use crate::fetch::{Fetched, RowList};
 use crate::readers::{IDLE, Slot};
 use crate::table::Purpose;
@@ -73,6 +74,12 @@ impl ReadTxn<'_> {
     pub fn database_of(&self, keyspace: KeyspaceId) -> Option<u32> {
         let keyspaces = self.view.keyspaces.iter().take(self.core.databases as usize);
         keyspaces.zip(0..).find(|(of, _)| **of == keyspace).map(|(_, db)| db)
+    }
+
+    /// A place in the index of expiries before which the newest commit has no entry; `None` if it has none at all.
+    #[must_use]
+    pub fn first_expiry(&self) -> Option<Entry> {
+        self.core.expiries.first()
     }
 
     /// Whether there are so many rows that the processor's caches do not hold them, so that [`ReadTxn::prefetch_keys`] is worth its while.

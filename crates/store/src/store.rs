@@ -328,6 +328,12 @@ impl Store {
         });
     }
 
+    /// Whether the index of expiries may have an entry of this order, or one before. Costs next to nothing.
+    #[must_use]
+    pub fn may_have_expiry_by(&self, order: u64) -> bool {
+        self.shared.core.expiries.may_begin_by(order)
+    }
+
     /// Whether a checkpoint is asked for; the caller runs it if the store has no threads.
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {

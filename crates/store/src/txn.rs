@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::core::{Core, Writer};
 use crate::error::CommitError;
+use crate::expiries::{Announced, Entry};
 use crate::place::Place;
 use crate::position::db_to_u32;
 use crate::table::{Purpose, Undo};
@@ -213,6 +214,19 @@ impl<'a> WriteTxn<'a> {
     /// Takes back the whole open batch.
     pub fn rollback(&mut self) {
         self.writer.rollback();
+    }
+
+    /// Announces a scan of the index of expiries, to be begun by a reader after this. Only between two batches.
+    pub fn announce_scan_of_expiries(&mut self) -> Announced {
+        debug_assert!(self.writer.undo.is_empty(), "the scan would not see what this batch has written");
+        self.core.expiries.announce()
+    }
+
+    /// What an announced scan, and what was committed in this transaction after it, has left as the first entry. It moves [`crate::ReadTxn::first_expiry`]. Only between two
+    /// batches.
+    pub fn expiries_begin_at(&mut self, scan: Announced, found: Option<Entry>) {
+        debug_assert!(self.writer.undo.is_empty(), "a deletion that is not committed may be taken back");
+        self.core.expiries.begin_at(scan, found);
     }
 
     /// Appends the frame, if it has any bytes, and makes the batch visible at once. The transaction goes on with a next, empty batch. Gives the end
@@ -445,6 +459,9 @@ impl Writer {
     fn set(&mut self, core: &Core, key: &RowKey<'_>, value: Option<Value>) {
         self.gather(core);
         let deleted = value.is_none();
+        if key.space == Space::Expiry && !deleted {
+            core.expiries.written(key.order, key.tail);
+        }
         let undo = self.view.1.active.put(key, self.seq, value, &self.active);
         let tail_at = self.undo.tails.len();
         self.undo.tails.extend_from_slice(key.tail);

@@ -110,7 +110,7 @@ fn expire_has_conditions() {
 /// Deals with what is due, at most `most` entries; how many are gone.
 fn cycle(server: &mut Harness, most: usize) -> usize {
     let run = |ctx: &mut Ctx<'_>| {
-        let due = keyspace::due(&ctx.rows, ctx.now, most).expect("the model cannot fail");
+        let due = keyspace::due(&ctx.rows, (0, b""), ctx.now, most).expect("the model cannot fail").0;
         due.iter().filter(|entry| expire_entry(ctx, entry).expect("the model cannot fail")).count()
     };
     server.with_ctx(run).0

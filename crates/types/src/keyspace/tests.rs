@@ -44,7 +44,7 @@ fn check(rows: &Model, expected: &Expected, now: i64, context: &str) {
         .filter(|(time, ..)| *time <= now)
         .collect();
     wanted.sort();
-    let found = due(rows, now, usize::MAX).expect("the model cannot fail");
+    let (found, _) = due(rows, (0, b""), now, usize::MAX).expect("the model cannot fail");
     let found: Vec<_> = found.into_iter().map(|entry| (entry.time, entry.keyspace.0, entry.key)).collect();
     assert_eq!(found, wanted, "{context}");
 }
@@ -137,10 +137,18 @@ fn due_is_bounded_and_knows_flushed_databases() {
         string::set(&mut rows, &at, None, b"v", Some(n));
     }
     let old = rows.keyspace(0);
-    assert_eq!(due(&rows, 5, 4).expect("the model cannot fail").len(), 4);
-    assert_eq!(due(&rows, 5, 0).expect("the model cannot fail").len(), 0);
+    let (found, next) = due(&rows, (0, b""), 5, 4).expect("the model cannot fail");
+    let (rest, end) =
+        due(&rows, next.as_ref().map(|(order, tail)| (*order, &tail[..])).expect("there are more"), 5, usize::MAX)
+            .expect("the model cannot fail");
+    assert_eq!(
+        (found.len(), [found, rest].concat()),
+        (4, due(&rows, (0, b""), 5, usize::MAX).expect("the model cannot fail").0)
+    );
+    assert!(end.is_none_or(|(order, _)| order > expiry_order(5)));
+    assert_eq!(due(&rows, (0, b""), 5, 0).expect("the model cannot fail").0.len(), 0);
     rows.flush(0);
-    let found = due(&rows, 100, 100).expect("the model cannot fail");
+    let (found, _) = due(&rows, (0, b""), 100, 100).expect("the model cannot fail");
     assert_eq!(found.len(), 10);
     for entry in &found {
         assert_eq!(entry.keyspace, old);

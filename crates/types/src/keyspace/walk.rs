@@ -71,15 +71,31 @@ pub struct Due {
     pub key: Vec<u8>,
 }
 
-/// Entries of the expiry index with a time at or before `now`, the earliest first, at most `limit`.
-pub fn due(rows: &(impl Rows + ?Sized), now: UnixMs, limit: usize) -> Result<Vec<Due>, TypeError> {
-    let mut found = Vec::new();
-    let mut failed = None;
-    if limit == 0 {
-        return Ok(found);
+impl Due {
+    /// Its place in the index: order and tail of its row.
+    #[must_use]
+    pub fn place(&self) -> (u64, Vec<u8>) {
+        (expiry_order(self.time), entry_tail(self))
     }
-    let range = RowRange::orders(Space::Expiry, 0, 0, expiry_order(now));
+}
+
+/// Entries of the expiry index from the place `from` on with a time at or before `now`, the earliest first, at most `limit`; and the place of the entry that follows
+/// them, if there is one.
+#[allow(clippy::type_complexity, reason = "a place is an order and a tail everywhere")]
+pub fn due(
+    rows: &(impl Rows + ?Sized),
+    from: (u64, &[u8]),
+    now: UnixMs,
+    limit: usize,
+) -> Result<(Vec<Due>, Option<(u64, Vec<u8>)>), TypeError> {
+    let mut found = Vec::new();
+    let (mut next, mut failed) = (None, None);
+    let range = RowRange { space: Space::Expiry, group: 0, from, to: None };
     rows.scan(range, Direction::Forward, &mut |name, _| {
+        if found.len() >= limit || name.order > expiry_order(now) {
+            next = Some((name.order, name.tail.to_vec()));
+            return ControlFlow::Break(());
+        }
         let Some((keyspace, key)) = name.tail.split_first_chunk::<8>() else {
             failed = Some(TypeError::Corrupt("expiry entry: too short".into()));
             return ControlFlow::Break(());
@@ -89,9 +105,9 @@ pub fn due(rows: &(impl Rows + ?Sized), now: UnixMs, limit: usize) -> Result<Vec
             keyspace: KeyspaceId(u64::from_be_bytes(*keyspace)),
             key: key.to_vec(),
         });
-        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        ControlFlow::Continue(())
     })?;
-    failed.map_or(Ok(found), Err)
+    failed.map_or(Ok((found, next)), Err)
 }
 
 /// Removes an entry of the expiry index that belongs to no key: its keyspace was flushed.
