@@ -4,8 +4,8 @@
 //! shuffled, and pops take them one by one. The pool of a set is only good while nothing but these pops changes the set's size: a member added
 //! later must have its chance too.
 //!
-//! Of a set that is nearly empty most rows may be deleted ones, which a scan passes one by one until they are gone from the store, and each window would hold thousands of
-//! them for every member. So such a set is swept: its members are taken in the order of their hashes, which nobody knows, from a random place on and
+//! Of a set that has lost most of its members most rows may be deleted ones, which a scan passes one by one until they are gone from the store, and each window would hold thousands of
+//! them for every member. So such a set is swept: its members are taken in the order of their hashes, part by part and shuffled within each, from a random place on and
 //! round, and a deleted row is passed once a round. Used under the writer lock.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ const POOLS: usize = 64;
 /// Bytes of members that a pool holds at most.
 const POOL_BYTES: usize = 64 << 10;
 
-/// A set that once was this many times as big is swept.
+/// A set that once was more than this many times as big is swept.
 const SPARSE: u64 = 2;
 /// Rows, most of them deleted, in the part of the hash space that a sweep takes at a time.
 const SWEPT: u64 = 1024;

@@ -55,8 +55,8 @@ impl Threads {
                     let store = Store { shared };
                     match role {
                         Role::Checkpoints => {
-                            checkpoint_if_wanted(&store);
-                            sweep(&core);
+                            let ran = checkpoint_if_wanted(&store);
+                            sweep(&core, if ran { SWEEPS } else { 1 });
                         }
                         Role::Ticks => {
                             if let Err(error) = store.tick() {
@@ -106,23 +106,24 @@ fn wait(core: &Core, role: Role) -> bool {
     state.stop
 }
 
-/// Frees replaced views, as far as they get free soon.
-fn sweep(core: &Core) {
+/// Frees replaced views, as far as they get free soon: it is tried so many times.
+fn sweep(core: &Core, tries: u32) {
     core.wanted.state.lock().sweep = false;
-    for _ in 0..SWEEPS {
+    for left in (0..tries).rev() {
         core.sweep();
         let mut state = core.wanted.state.lock();
-        if state.stop || state.checkpoint || core.graveyard.lock().is_empty() {
+        if left == 0 || state.stop || state.checkpoint || core.graveyard.lock().is_empty() {
             return;
         }
         core.wanted.signal.wait_for(&mut state, BETWEEN_SWEEPS);
     }
 }
 
-fn checkpoint_if_wanted(store: &Store) {
+/// Gives whether one was wanted.
+fn checkpoint_if_wanted(store: &Store) -> bool {
     let core = &store.shared.core;
     if !std::mem::take(&mut core.wanted.state.lock().checkpoint) {
-        return;
+        return false;
     }
     if store.checkpoint().is_err() {
         let mut state = core.wanted.state.lock();
@@ -132,4 +133,5 @@ fn checkpoint_if_wanted(store: &Store) {
         // Until it succeeds.
         state.checkpoint = true;
     }
+    true
 }

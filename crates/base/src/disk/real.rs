@@ -204,8 +204,9 @@ fn map(file: File, path: &Path) -> Result<RegionWriter, DiskError> {
     }
     let entry = OpenEntry(id);
     let map = MmapOptions::new().map_raw(&file).context("map", path)?;
-    let file = Mutex::new(Descriptor { file: Some(Arc::new(file)), is_synced: false, is_done: false });
-    let backing = RealBacking { map, by_page: AtomicBool::new(false), file, path: path.to_owned(), _entry: entry };
+    let file = Mutex::new(Descriptor { file: Some(Arc::new(file)), is_synced: false });
+    let (by_page, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let backing = RealBacking { map, by_page, is_done, file, path: path.to_owned(), _entry: entry };
     Ok(RegionWriter::new(Box::new(backing)))
 }
 
@@ -223,21 +224,14 @@ struct Descriptor {
     file: Option<Arc<File>>,
     /// Whether the first sync is done, which makes length and reserved space durable too.
     is_synced: bool,
-    is_done: bool,
-}
-
-impl Descriptor {
-    fn close_if_done(&mut self) {
-        if self.is_synced && self.is_done {
-            self.file = None;
-        }
-    }
 }
 
 struct RealBacking {
     map: MmapRaw,
     /// Whether the system reads nothing ahead in it, see [`RealBacking::warm`].
     by_page: AtomicBool,
+    /// No more will be written.
+    is_done: AtomicBool,
     file: Mutex<Descriptor>,
     path: PathBuf,
     /// Declared after `map`, so dropped after it: the file counts as open until it is unmapped.
@@ -259,7 +253,9 @@ unsafe impl Backing for RealBacking {
         if let (false, Some(file)) = (open.is_synced, &open.file) {
             file.sync_all().context("sync", &self.path)?;
             open.is_synced = true;
-            open.close_if_done();
+            if self.is_done.load(Ordering::SeqCst) {
+                open.file = None;
+            }
             return Ok(());
         }
         drop(open);
@@ -269,7 +265,8 @@ unsafe impl Backing for RealBacking {
     fn warm(&self, range: Range<usize>) {
         // Before a page of a file is written the system reads it, and as many around it as the device reads ahead, 8 MB on some. There is nothing to
         // read, but it makes zeros of all of them: 20 ms in which, on a kernel that is built for servers, the thread does not let go of its processor.
-        if !self.by_page.swap(true, Ordering::Relaxed) {
+        // After the last sync of a file that is done this is called once more.
+        if !self.is_done.load(Ordering::SeqCst) && !self.by_page.swap(true, Ordering::Relaxed) {
             let _ = self.map.advise(Advice::Random);
         }
         // A hint: kernels before 5.14 do not know it, and then the appender takes the page faults itself.
@@ -278,13 +275,15 @@ unsafe impl Backing for RealBacking {
 
     fn release(&self, range: Range<usize>) {
         if range.end == self.map.len() {
+            self.is_done.store(true, Ordering::SeqCst);
             // Who reads it again, long after, wants it read ahead.
             if self.by_page.swap(false, Ordering::Relaxed) {
                 let _ = self.map.advise(Advice::Normal);
             }
             let mut open = self.descriptor();
-            open.is_done = true;
-            open.close_if_done();
+            if open.is_synced {
+                open.file = None;
+            }
         }
         // Of the last page the rest is in use.
         let end = range.end - range.end % rustix::param::page_size();

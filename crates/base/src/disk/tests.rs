@@ -138,6 +138,35 @@ fn writing_out_takes_step_by_step_what_is_published_and_no_more() {
     });
 }
 
+/// As the system shows it; the last sync of a file that is done prepares memory once more.
+#[cfg(target_os = "linux")]
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the system's own account of the mapping")]
+fn what_is_written_is_prepared_by_page_and_what_is_done_is_read_ahead() {
+    let dir = std::env::temp_dir().join(format!("ardb-base-by-page-{}", std::process::id()));
+    RealDisk.create_dir_all(&dir).unwrap();
+    let path = dir.join("r");
+    let by_page = || {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (_, ours) = maps.split_once(path.to_str().unwrap()).expect("it is mapped");
+        let flags = ours.lines().find_map(|line| line.strip_prefix("VmFlags:")).expect("a mapping has flags");
+        flags.split_ascii_whitespace().any(|flag| flag == "rr")
+    };
+    let mut writer = RealDisk.create_region(&path, 64 << 10).unwrap();
+    assert!(!by_page());
+    writer.region().warm(0..4096);
+    assert!(by_page());
+    writer.publish(4096);
+    writer.region().release(0..4096);
+    assert!(by_page());
+    writer.region().release(0..64 << 10);
+    assert!(!by_page());
+    writer.region().sync(0..4096).unwrap();
+    writer.region().warm(4096..4097);
+    assert!(!by_page());
+    RealDisk.remove_dir_all(&dir).unwrap();
+}
+
 #[test]
 fn a_large_file_is_removed_while_it_is_read() {
     on_both("large", |disk, dir| {
